@@ -1,0 +1,1 @@
+"""The demonstration: real Airflow, real files, virtual tapes."""

@@ -1,0 +1,1 @@
+"""Objects → tapes: select → pack → protect → write → read back → commit."""

@@ -1,0 +1,1 @@
+"""Where everything is: tables, queries and migrations, on SQLite or PostgreSQL."""

@@ -1,0 +1,466 @@
+"""Waves and batches: the planned reads of restores, and who runs them."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
+
+from restore_lib.catalog.bulk import CHUNK, chunks
+from restore_lib.catalog.tables import (
+    batches,
+    extents,
+    items,
+    stripes,
+    tape_files,
+    tape_sets,
+    versions,
+    waves,
+)
+from restore_lib.errors import InvalidTransition, Refused
+from restore_lib.model.states import BatchKind, BatchState, ItemState, WaveState
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One extent that an item needs, and where it lies."""
+
+    item_id: int
+    attempts: int
+    parts: int
+    part: int
+    tape_set: str
+    stripe: int
+    position: int
+    barcode: str
+    offset: int
+    stored_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A batch as planned: its volumes in the order of their mounts, its items in reading order."""
+
+    kind: BatchKind
+    barcode: str | None
+    volumes: tuple[str, ...]
+    item_ids: tuple[int, ...]
+    size: int
+    estimate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as the catalog has it; ``estimate`` is in seconds."""
+
+    id: int
+    request_id: int
+    wave_id: int | None
+    kind: BatchKind
+    barcode: str | None
+    volumes: tuple[str, ...]
+    objects: int
+    size: int
+    estimate: float
+    state: BatchState
+    attempts: int
+    error: str | None
+
+    @property
+    def lost(self) -> bool:
+        """Whether parity stands in for a volume: ``barcode`` is then not among ``volumes``."""
+        return self.barcode is not None and self.barcode not in self.volumes
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """Batches of one request that became possible together."""
+
+    id: int
+    request_id: int
+    number: int
+    state: WaveState
+    runner: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchExtent:
+    """One extent to read, with all that checks it."""
+
+    part: int
+    stripe: int
+    position: int
+    barcode: str
+    tape_set: str
+    member: str
+    offset: int
+    size: int
+    sha256: str
+    stored_size: int
+    stored_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One object to bring back, and its extents in the order of its parts."""
+
+    id: int
+    key: bytes
+    size: int | None
+    sha256: str | None
+    modified_at: datetime | None
+    content_type: str | None
+    metadata: Mapping[str, str]
+    extents: tuple[BatchExtent, ...]
+
+
+def needs(connection: Connection, request_id: int) -> Iterator[Need]:
+    """Yield the extents of a request's pending items in the order in which they lie on tape."""
+    query = (
+        select(
+            items.c.id,
+            items.c.attempts,
+            versions.c.parts,
+            extents.c.part,
+            stripes.c.tape_set,
+            stripes.c.number,
+            extents.c.position,
+            tape_files.c.barcode,
+            extents.c.offset,
+            extents.c.stored_size,
+        )
+        .join(versions, versions.c.id == items.c.version_id)
+        .join(extents, extents.c.version_id == versions.c.id)
+        .join(stripes, stripes.c.id == extents.c.stripe_id)
+        .join(
+            tape_files,
+            (tape_files.c.stripe_id == extents.c.stripe_id)
+            & (tape_files.c.position == extents.c.position),
+        )
+        .where(items.c.request_id == request_id, items.c.state == ItemState.PENDING)
+        .order_by(stripes.c.tape_set, extents.c.position, stripes.c.number, extents.c.offset)
+        .execution_options(yield_per=CHUNK)
+    )
+    for row in connection.execute(query):
+        yield Need(*tuple(row))
+
+
+def pending_without_version(connection: Connection, request_id: int) -> list[int]:
+    """Return the pending items that were never backed up."""
+    query = (
+        select(items.c.id)
+        .where(
+            items.c.request_id == request_id,
+            items.c.state == ItemState.PENDING,
+            items.c.version_id.is_(None),
+        )
+        .order_by(items.c.key)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def add_batches(connection: Connection, request_id: int, planned: Sequence[NewBatch]) -> None:
+    """Insert batches and put their items into them."""
+    if not planned:
+        return
+    rows = [
+        {
+            "request_id": request_id,
+            "kind": batch.kind,
+            "barcode": batch.barcode,
+            "volumes": list(batch.volumes),
+            "objects": len(batch.item_ids),
+            "bytes": batch.size,
+            "estimate": batch.estimate,
+            "state": BatchState.PLANNED,
+            "attempts": 0,
+        }
+        for batch in planned
+    ]
+    returning = insert(batches).returning(batches.c.id, sort_by_parameter_order=True)
+    ids = connection.execute(returning, rows).scalars().all()
+    connection.execute(
+        update(items)
+        .where(items.c.id == bindparam("item"), items.c.state == ItemState.PENDING)
+        .values(state=ItemState.BATCHED, batch_id=bindparam("batch")),
+        [
+            {"item": item, "batch": id_}
+            for id_, batch in zip(ids, planned, strict=True)
+            for item in batch.item_ids
+        ],
+    )
+
+
+def batch(connection: Connection, batch_id: int) -> Batch:
+    """Return a batch; Refused when there is none of this id."""
+    row = connection.execute(select(batches).where(batches.c.id == batch_id)).one_or_none()
+    if row is None:
+        raise Refused(f"There is no batch {batch_id}.", remedy="see `tapeflow restore list`")
+    return _batch(row)
+
+
+def batches_of(
+    connection: Connection,
+    *,
+    request_id: int | None = None,
+    wave_id: int | None = None,
+    states: Collection[BatchState] | None = None,
+) -> list[Batch]:
+    """Return batches by request or wave, in the order in which they were planned."""
+    query = select(batches).order_by(batches.c.id)
+    if request_id is not None:
+        query = query.where(batches.c.request_id == request_id)
+    if wave_id is not None:
+        query = query.where(batches.c.wave_id == wave_id)
+    if states is not None:
+        query = query.where(batches.c.state.in_(states))
+    return [_batch(row) for row in connection.execute(query)]
+
+
+def unclaimed(connection: Connection, request_id: int) -> list[Batch]:
+    """Return the planned batches of a request that are in no wave."""
+    query = (
+        select(batches)
+        .where(
+            batches.c.request_id == request_id,
+            batches.c.state == BatchState.PLANNED,
+            batches.c.wave_id.is_(None),
+        )
+        .order_by(batches.c.id)
+    )
+    return [_batch(row) for row in connection.execute(query)]
+
+
+def begin_batch(connection: Connection, batch_id: int, at: datetime) -> Batch:
+    """Count an attempt at a batch, unless it has ended, and return it as it is then."""
+    connection.execute(
+        update(batches)
+        .where(
+            batches.c.id == batch_id,
+            batches.c.state.in_([BatchState.PLANNED, BatchState.RUNNING]),
+        )
+        .values(
+            state=BatchState.RUNNING,
+            attempts=batches.c.attempts + 1,
+            started_at=func.coalesce(batches.c.started_at, at),
+        )
+    )
+    return batch(connection, batch_id)
+
+
+def end_batch(
+    connection: Connection, batch_id: int, state: BatchState, at: datetime, error: str | None
+) -> None:
+    """End a batch that has not ended; what it did not finish goes back to PENDING."""
+    done = connection.execute(
+        update(batches)
+        .where(
+            batches.c.id == batch_id,
+            batches.c.state.in_([BatchState.PLANNED, BatchState.RUNNING]),
+        )
+        .values(state=state, ended_at=at, error=error)
+    )
+    if done.rowcount:
+        connection.execute(
+            update(items)
+            .where(items.c.batch_id == batch_id, items.c.state == ItemState.BATCHED)
+            .values(
+                state=ItemState.PENDING,
+                batch_id=None,
+                error=error,
+                attempts=items.c.attempts + (0 if state is BatchState.CANCELLED else 1),
+            )
+        )
+
+
+def batch_items(connection: Connection, batch_id: int) -> list[BatchItem]:
+    """Return the items of a batch that have no end yet, in reading order, with their extents."""
+    query = (
+        select(
+            items.c.id,
+            items.c.key,
+            items.c.size.label("object_size"),
+            items.c.sha256.label("object_sha256"),
+            versions.c.modified_at,
+            versions.c.content_type,
+            versions.c.metadata,
+            extents,
+            stripes.c.number,
+            stripes.c.tape_set,
+            tape_files.c.barcode,
+        )
+        .outerjoin(versions, versions.c.id == items.c.version_id)
+        .outerjoin(extents, extents.c.version_id == versions.c.id)
+        .outerjoin(stripes, stripes.c.id == extents.c.stripe_id)
+        .outerjoin(
+            tape_files,
+            (tape_files.c.stripe_id == extents.c.stripe_id)
+            & (tape_files.c.position == extents.c.position),
+        )
+        .where(items.c.batch_id == batch_id, items.c.state == ItemState.BATCHED)
+        .order_by(
+            stripes.c.tape_set,
+            case((versions.c.parts > 1, items.c.id), else_=0),
+            extents.c.part,
+            stripes.c.number,
+            extents.c.position,
+            extents.c.offset,
+            items.c.key,
+        )
+    )
+    heads: dict[int, Row[Any]] = {}
+    found: dict[int, list[BatchExtent]] = {}
+    for row in connection.execute(query):
+        heads.setdefault(row[0], row)
+        held = found.setdefault(row[0], [])
+        if row.part is not None:
+            held.append(_extent(row))
+    return [_item(row, found[item_id]) for item_id, row in heads.items()]
+
+
+def geometry(connection: Connection, set_id: str) -> tuple[int, int, int]:
+    """Return k, m and block size (bytes) of a tape set."""
+    row = connection.execute(
+        select(tape_sets.c.k, tape_sets.c.m, tape_sets.c.block_size).where(tape_sets.c.id == set_id)
+    ).one()
+    return row.k, row.m, row.block_size
+
+
+def stripe_files(
+    connection: Connection, set_id: str, numbers: Collection[int]
+) -> dict[tuple[int, int], tuple[str, int]]:
+    """Return barcode and length in blocks by (stripe, position) for some stripes of a set."""
+    found: dict[tuple[int, int], tuple[str, int]] = {}
+    for chunk in chunks(sorted(numbers)):
+        query = (
+            select(
+                stripes.c.number,
+                tape_files.c.position,
+                tape_files.c.barcode,
+                tape_files.c.blocks,
+            )
+            .join(stripes, stripes.c.id == tape_files.c.stripe_id)
+            .where(stripes.c.tape_set == set_id, stripes.c.number.in_(chunk))
+        )
+        for number, position, barcode, blocks in connection.execute(query):
+            found[number, position] = (barcode, blocks)
+    return found
+
+
+def open_wave(
+    connection: Connection,
+    request_id: int,
+    batch_ids: Sequence[int],
+    runner: str,
+    at: datetime,
+) -> int:
+    """Make a wave of planned batches; InvalidTransition when one is in another wave already."""
+    number = connection.execute(
+        select(func.count()).select_from(waves).where(waves.c.request_id == request_id)
+    ).scalar_one()
+    opened = insert(waves).values(
+        request_id=request_id,
+        number=number + 1,
+        state=WaveState.OPEN,
+        runner=runner,
+        opened_at=at,
+        touched_at=at,
+    )
+    wave_id: int = connection.execute(opened.returning(waves.c.id)).scalar_one()
+    claimed = 0
+    for chunk in chunks(batch_ids):
+        claimed += connection.execute(
+            update(batches)
+            .where(batches.c.id.in_(chunk), batches.c.wave_id.is_(None))
+            .values(wave_id=wave_id)
+        ).rowcount
+    if claimed != len(batch_ids):
+        raise InvalidTransition("Some batches went into another wave meanwhile.")
+    return wave_id
+
+
+def wave(connection: Connection, wave_id: int) -> Wave:
+    """Return a wave."""
+    row = connection.execute(select(waves).where(waves.c.id == wave_id)).one()
+    return Wave(row.id, row.request_id, row.number, WaveState(row.state), row.runner)
+
+
+def open_waves(connection: Connection, runner: str | None = None) -> list[Wave]:
+    """Return the waves that are not settled, of one runner or of all."""
+    query = select(waves).where(waves.c.state == WaveState.OPEN).order_by(waves.c.id)
+    if runner is not None:
+        query = query.where(waves.c.runner == runner)
+    return [
+        Wave(row.id, row.request_id, row.number, WaveState(row.state), row.runner)
+        for row in connection.execute(query)
+    ]
+
+
+def touch_wave(connection: Connection, wave_id: int, at: datetime) -> None:
+    """Note that somebody is at work on a wave."""
+    connection.execute(update(waves).where(waves.c.id == wave_id).values(touched_at=at))
+
+
+def untouched_waves(connection: Connection, since: datetime) -> list[Wave]:
+    """Return open waves that nobody has worked on after ``since``: their runner has died."""
+    query = select(waves).where(waves.c.state == WaveState.OPEN, waves.c.touched_at < since)
+    return [
+        Wave(row.id, row.request_id, row.number, WaveState(row.state), row.runner)
+        for row in connection.execute(query)
+    ]
+
+
+def settle_wave(connection: Connection, wave_id: int, at: datetime) -> None:
+    """Mark a wave as settled."""
+    connection.execute(
+        update(waves)
+        .where(waves.c.id == wave_id, waves.c.state == WaveState.OPEN)
+        .values(state=WaveState.SETTLED, settled_at=at)
+    )
+
+
+def _batch(row: Row[Any]) -> Batch:
+    return Batch(
+        row.id,
+        row.request_id,
+        row.wave_id,
+        BatchKind(row.kind),
+        row.barcode,
+        tuple(row.volumes),
+        row.objects,
+        row.bytes,
+        row.estimate,
+        BatchState(row.state),
+        row.attempts,
+        row.error,
+    )
+
+
+def _extent(row: Row[Any]) -> BatchExtent:
+    return BatchExtent(
+        row.part,
+        row.number,
+        row.position,
+        row.barcode,
+        row.tape_set,
+        row.member,
+        row.offset,
+        row.size,
+        row.sha256,
+        row.stored_size,
+        row.stored_sha256,
+    )
+
+
+def _item(row: Row[Any], held: list[BatchExtent]) -> BatchItem:
+    return BatchItem(
+        row[0],
+        bytes(row.key),
+        row.object_size,
+        row.object_sha256,
+        row.modified_at,
+        row.content_type,
+        row.metadata or {},
+        tuple(sorted(held, key=lambda extent: extent.part)),
+    )

@@ -1,0 +1,173 @@
+"""The catalog's database: connections, transactions, migrations."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+
+from restore_lib.errors import (
+    CatalogMismatch,
+    CatalogUnavailable,
+    ConfigError,
+    DiskFull,
+    TapeflowError,
+)
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}
+_BUSY_MILLISECONDS = 120_000
+
+
+class Catalog:
+    """A handle on the catalog; threads and processes may each have their own."""
+
+    def __init__(self, url: str) -> None:
+        """Connect lazily; ConfigError when ``url`` is not an SQLite or PostgreSQL one."""
+        self.engine = _engine(url)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection that sees one state, that of its first query, and writes nothing."""
+        with _mapped(self.engine), self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a transaction: committed whole at the end, or not at all on an error or crash.
+
+        On SQLite it is the only writer from its beginning; on PostgreSQL state changes must be
+        compare-and-set.
+        """
+        with (
+            _mapped(self.engine),
+            self.engine.connect() as connection,
+            connection.execution_options(tapeflow_write=True).begin(),
+        ):
+            yield connection
+
+    def migrate(self) -> None:
+        """Create the catalog, or bring an older one to this code's schema, keeping all rows."""
+        with _mapped(self.engine):
+            self._refuse_newer()
+            command.upgrade(_alembic(self.engine), "head")
+
+    def check(self) -> None:
+        """Raise CatalogMismatch unless the schema is exactly the one this code was written for."""
+        with _mapped(self.engine):
+            self._refuse_newer()
+            if self._revision() != _scripts().get_current_head():
+                raise CatalogMismatch(
+                    f"The catalog {self._name()} has not been set up for this version.",
+                    remedy="run `tapeflow catalog migrate`",
+                )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def _refuse_newer(self) -> None:
+        revision = self._revision()
+        if revision is not None and revision not in {
+            s.revision for s in _scripts().walk_revisions()
+        }:
+            raise CatalogMismatch(
+                f"The catalog {self._name()} is of revision {revision!r}, newer than this code."
+            )
+        if revision is None and inspect(self.engine).get_table_names():
+            raise CatalogMismatch(
+                f"The database {self._name()} holds tables, but is no tapeflow catalog.",
+                remedy="give tapeflow a database of its own in [catalog] url",
+            )
+
+    def _revision(self) -> str | None:
+        with self.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def _name(self) -> str:
+        return self.engine.url.render_as_string(hide_password=True)
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.drivername not in _DRIVERS:
+            raise ValueError(parsed.drivername)
+    except (ValueError, ArgumentError):
+        # The cause is not kept: its text may hold the password.
+        raise ConfigError(
+            "[catalog] url is not a URL of SQLite or PostgreSQL.",
+            remedy="write sqlite:///catalog.db or postgresql+psycopg://USER@HOST/DATABASE",
+        ) from None
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    engine = create_engine(parsed, connect_args={"timeout": _BUSY_MILLISECONDS / 1000})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={_BUSY_MILLISECONDS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("tapeflow_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _mapped(engine: Engine) -> Iterator[None]:
+    """Map the database's errors to ours; constraint violations are bugs and stay as they are."""
+    try:
+        yield
+    except TapeflowError:
+        raise
+    except OperationalError as error:
+        name = engine.url.render_as_string(hide_password=True)
+        text = str(error.orig)
+        if (
+            "disk is full" in text
+            or "No space left" in text
+            or "DiskFull" in type(error.orig).__name__
+        ):
+            raise DiskFull(f"The catalog {name} can't grow: {text}.") from error
+        raise CatalogUnavailable(f"The catalog {name} does not answer: {text.strip()}.") from error
+    except DatabaseError as error:
+        if "file is not a database" not in str(error.orig):
+            raise
+        name = engine.url.render_as_string(hide_password=True)
+        raise CatalogMismatch(
+            f"The file of {name} is no SQLite database.",
+            remedy="name the catalog's own file in [catalog] url, or a new one",
+        ) from error
+
+
+def _alembic(engine: Engine) -> AlembicConfig:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["engine"] = engine
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(_MIGRATIONS))

@@ -1,0 +1,112 @@
+"""What could go offsite, what has to stay, and where the other members of its set are."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from restore_lib.catalog.tables import (
+    batches,
+    restore_requests,
+    shipment_lines,
+    shipments,
+    tape_sets,
+    volumes,
+)
+from restore_lib.model.shipment import SHIPMENT_ENDS, Direction, LineState
+from restore_lib.model.states import BatchState, RequestState, SetState
+from restore_lib.model.volume import Custody, Flag, Health, vault_of
+
+_USABLE = (Health.OK, Health.SUSPECT, Health.DISABLED)
+_ONSITE = (Custody.MOUNTABLE, Custody.NOTMOUNTABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A volume that could go offsite, and how many members its set can lose."""
+
+    barcode: str
+    tape_set: str
+    m: int
+
+
+def candidates(connection: Connection, policy: str | None = None) -> list[Candidate]:
+    """Return the usable volumes of closed sets that are onsite and in no open shipment.
+
+    Without those that a restore still waits for, and those that are missing.
+    """
+    leaving = (
+        select(shipment_lines.c.barcode)
+        .join(shipments, shipments.c.id == shipment_lines.c.shipment_id)
+        .where(
+            shipments.c.direction == Direction.OUT,
+            shipments.c.state.not_in(SHIPMENT_ENDS),
+            shipment_lines.c.state != LineState.OMITTED,
+        )
+    )
+    query = (
+        select(volumes.c.barcode, volumes.c.tape_set, volumes.c.flags, tape_sets.c.m)
+        .join(tape_sets, tape_sets.c.id == volumes.c.tape_set)
+        .where(
+            tape_sets.c.state == SetState.CLOSED,
+            volumes.c.custody.in_(_ONSITE),
+            volumes.c.health.in_(_USABLE),
+            volumes.c.barcode.not_in(leaving),
+        )
+        .order_by(volumes.c.tape_set, volumes.c.barcode)
+    )
+    if policy is not None:
+        query = query.where(tape_sets.c.policy == policy)
+    kept = awaited(connection)
+    return [
+        Candidate(row.barcode, row.tape_set, row.m)
+        for row in connection.execute(query)
+        if row.barcode not in kept and Flag.MISSING not in row.flags
+    ]
+
+
+def awaited(connection: Connection) -> set[str]:
+    """Return the volumes that a restore which has not ended was or will be brought."""
+    running = select(restore_requests.c.id).where(
+        restore_requests.c.state.in_((RequestState.PLANNED, RequestState.ACTIVE))
+    )
+    recalled = (
+        select(shipment_lines.c.barcode)
+        .join(shipments, shipments.c.id == shipment_lines.c.shipment_id)
+        .where(shipments.c.direction == Direction.IN, shipments.c.request_id.in_(running))
+    )
+    planned = select(batches.c.barcode, batches.c.volumes).where(
+        batches.c.request_id.in_(running),
+        batches.c.state.in_((BatchState.PLANNED, BatchState.RUNNING)),
+    )
+    wanted = set(connection.execute(recalled).scalars())
+    for row in connection.execute(planned):
+        wanted.update(row.volumes, {row.barcode} - {None})
+    return wanted
+
+
+def members_by_vault(connection: Connection) -> Counter[tuple[str, str]]:
+    """Count, by (tape set, vault), the volumes that are in a vault or on their way to it."""
+    there = (
+        select(volumes.c.tape_set, volumes.c.place, func.count())
+        .where(volumes.c.tape_set.is_not(None), volumes.c.place.like("vault:%"))
+        .group_by(volumes.c.tape_set, volumes.c.place)
+    )
+    leaving = (
+        select(volumes.c.tape_set, shipments.c.vault, func.count())
+        .join(shipment_lines, shipment_lines.c.barcode == volumes.c.barcode)
+        .join(shipments, shipments.c.id == shipment_lines.c.shipment_id)
+        .where(
+            volumes.c.tape_set.is_not(None),
+            shipments.c.direction == Direction.OUT,
+            shipments.c.state.not_in(SHIPMENT_ENDS),
+            shipment_lines.c.state != LineState.OMITTED,
+        )
+        .group_by(volumes.c.tape_set, shipments.c.vault)
+    )
+    counted: Counter[tuple[str, str]] = Counter()
+    for tape_set, place, count in connection.execute(there):
+        counted[tape_set, vault_of(place) or ""] += count
+    for tape_set, vault, count in connection.execute(leaving):
+        counted[tape_set, vault] += count
+    return counted

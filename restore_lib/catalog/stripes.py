@@ -1,0 +1,227 @@
+"""What a committed stripe holds: versions of objects, extents and tape files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from restore_lib.catalog.bulk import chunks
+from restore_lib.catalog.recovery_points import mark_gone
+from restore_lib.catalog.tables import (
+    extents,
+    objects,
+    stripes,
+    tape_files,
+    tape_sets,
+    versions,
+)
+from restore_lib.errors import InvalidTransition
+from restore_lib.model.objects import StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class NewExtent:
+    """One member of a staged segment, as the catalog will know it."""
+
+    source: StoredObject
+    part: int
+    parts: int
+    object_sha256: str | None
+    position: int
+    stripe: int
+    member: str
+    offset: int
+    size: int
+    sha256: str
+    stored_size: int
+    stored_sha256: str
+    replaces: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTapeFile:
+    """One written tape file: its volume, its length in blocks and its digest."""
+
+    stripe: int
+    position: int
+    barcode: str
+    blocks: int
+    sha256: str
+    index_offset: int | None
+
+
+def commit_stripes(
+    connection: Connection,
+    *,
+    rp_id: int,
+    store: str,
+    tape_set: str,
+    files: Sequence[NewTapeFile],
+    new: Sequence[NewExtent],
+    started: Mapping[bytes, int],
+    at: datetime,
+) -> dict[bytes, int]:
+    """Make written stripes visible, all or nothing.
+
+    ``started`` maps the keys of cut objects whose first parts are in already to their version ids;
+    the same mapping for those whose last parts are still to come is returned. InvalidTransition
+    when another run of the job has committed to the set meanwhile.
+    """
+    numbers = sorted({file.stripe for file in files})
+    _advance_set(connection, tape_set, numbers)
+    stripe_ids = _add_stripes(connection, rp_id, tape_set, files, at)
+    first_parts = [extent for extent in new if extent.part == 1]
+    ended = [extent for extent in new if extent.part == extent.parts]
+    mark_gone(connection, [e.replaces for e in ended if e.replaces is not None], rp_id)
+    version_ids = dict(started) | _add_versions(connection, rp_id, store, first_parts)
+    _add_extents(connection, new, version_ids, stripe_ids)
+    _end_cut_objects(connection, new, version_ids)
+    last_parts = {e.source.key: e.part == e.parts for e in new}
+    pending = dict.fromkeys(started, False) | last_parts
+    return {key: version_ids[key] for key, ended in pending.items() if not ended}
+
+
+def _advance_set(connection: Connection, tape_set: str, numbers: Sequence[int]) -> None:
+    done = connection.execute(
+        update(tape_sets)
+        .where(tape_sets.c.id == tape_set, tape_sets.c.stripes == numbers[0] - 1)
+        .values(stripes=numbers[-1])
+    )
+    if done.rowcount != 1:
+        raise InvalidTransition(
+            f"Tape set {tape_set} does not end at stripe {numbers[0] - 1} any more.",
+            remedy="run the job again; it starts from what is committed",
+        )
+
+
+def _add_stripes(
+    connection: Connection,
+    rp_id: int,
+    tape_set: str,
+    files: Sequence[NewTapeFile],
+    at: datetime,
+) -> dict[int, int]:
+    numbers = sorted({file.stripe for file in files})
+    rows = [
+        {
+            "tape_set": tape_set,
+            "number": number,
+            "rp_id": rp_id,
+            "rows": max(file.blocks for file in files if file.stripe == number),
+            "committed_at": at,
+        }
+        for number in numbers
+    ]
+    ids = dict(
+        zip(numbers, _inserted_ids(connection, insert(stripes), stripes.c.id, rows), strict=True)
+    )
+    connection.execute(
+        insert(tape_files),
+        [
+            {
+                "stripe_id": ids[file.stripe],
+                "position": file.position,
+                "barcode": file.barcode,
+                "blocks": file.blocks,
+                "sha256": file.sha256,
+                "index_offset": file.index_offset,
+            }
+            for file in files
+        ],
+    )
+    return ids
+
+
+def _add_versions(
+    connection: Connection, rp_id: int, store: str, first_parts: Sequence[NewExtent]
+) -> dict[bytes, int]:
+    if not first_parts:
+        return {}
+    object_ids = _object_ids(connection, store, [extent.source.key for extent in first_parts])
+    rows = [
+        {
+            "object_id": object_ids[extent.source.key],
+            "first_rp": rp_id,
+            "store_version": extent.source.version,
+            "etag": extent.source.etag,
+            "size": extent.source.size,
+            "sha256": extent.object_sha256 if extent.parts == 1 else None,
+            "modified_at": extent.source.modified_at,
+            "content_type": extent.source.content_type,
+            "metadata": dict(extent.source.metadata),
+            "parts": extent.parts,
+        }
+        for extent in first_parts
+    ]
+    ids = _inserted_ids(connection, insert(versions), versions.c.id, rows)
+    return {extent.source.key: id_ for extent, id_ in zip(first_parts, ids, strict=True)}
+
+
+def _object_ids(connection: Connection, store: str, keys: Sequence[bytes]) -> dict[bytes, int]:
+    """Return the ids of the objects of these names, inserting those not known yet."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(
+        dialect.insert(objects).on_conflict_do_nothing(),
+        [{"store": store, "key": key} for key in keys],
+    )
+    ids: dict[bytes, int] = {}
+    for chunk in chunks(keys):
+        query = select(objects.c.key, objects.c.id).where(
+            objects.c.store == store, objects.c.key.in_(chunk)
+        )
+        ids.update({bytes(row.key): row.id for row in connection.execute(query)})
+    return ids
+
+
+def _add_extents(
+    connection: Connection,
+    new: Sequence[NewExtent],
+    version_ids: Mapping[bytes, int],
+    stripe_ids: Mapping[int, int],
+) -> None:
+    if new:
+        connection.execute(
+            insert(extents),
+            [
+                {
+                    "version_id": version_ids[extent.source.key],
+                    "part": extent.part,
+                    "stripe_id": stripe_ids[extent.stripe],
+                    "position": extent.position,
+                    "member": extent.member,
+                    "offset": extent.offset,
+                    "size": extent.size,
+                    "sha256": extent.sha256,
+                    "stored_size": extent.stored_size,
+                    "stored_sha256": extent.stored_sha256,
+                }
+                for extent in new
+            ],
+        )
+
+
+def _end_cut_objects(
+    connection: Connection, new: Sequence[NewExtent], version_ids: Mapping[bytes, int]
+) -> None:
+    ended = [
+        {"version": version_ids[extent.source.key], "digest": extent.object_sha256}
+        for extent in new
+        if extent.part == extent.parts > 1
+    ]
+    if ended:
+        connection.execute(
+            update(versions)
+            .where(versions.c.id == bindparam("version"))
+            .values(sha256=bindparam("digest")),
+            ended,
+        )
+
+
+def _inserted_ids(
+    connection: Connection, statement: Any, column: Any, rows: Sequence[Mapping[str, Any]]
+) -> list[int]:
+    returning = statement.returning(column, sort_by_parameter_order=True)
+    return list(connection.execute(returning, rows).scalars())

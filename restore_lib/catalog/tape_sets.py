@@ -1,0 +1,225 @@
+"""Tape sets: which volumes belong together, who writes to them, and what is on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+
+from restore_lib.catalog.tables import backup_jobs, stripes, tape_files, tape_sets, volumes
+from restore_lib.errors import InvalidTransition, NoScratchVolume
+from restore_lib.model.states import JobState, SetState
+from restore_lib.model.volume import Content, Custody, Health
+
+
+@dataclass(frozen=True, slots=True)
+class TapeSet:
+    """k data and m parity volumes; ``barcodes`` are in order of their positions."""
+
+    id: str
+    policy: str
+    k: int
+    m: int
+    block_size: int
+    recipients: tuple[str, ...]
+    state: SetState
+    stripes: int
+    created_at: datetime
+    barcodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetFile:
+    """One committed tape file of a set."""
+
+    stripe: int
+    position: int
+    barcode: str
+    blocks: int
+    sha256: str
+    index_offset: int | None
+
+
+def tape_set(connection: Connection, set_id: str) -> TapeSet:
+    """Return a tape set with its volumes."""
+    row = connection.execute(select(tape_sets).where(tape_sets.c.id == set_id)).one()
+    return _tape_set(connection, row)
+
+
+def sets_of_job(connection: Connection, job_id: int) -> list[TapeSet]:
+    """Return the open sets that a job holds; a job that was killed finds its set here again."""
+    query = (
+        select(tape_sets)
+        .where(tape_sets.c.job_id == job_id, tape_sets.c.state == SetState.OPEN)
+        .order_by(tape_sets.c.id)
+    )
+    return [_tape_set(connection, row) for row in connection.execute(query).all()]
+
+
+def claim_open_set(
+    connection: Connection, policy: str, job_id: int, geometry: tuple[int, int, int]
+) -> TapeSet | None:
+    """Give a job an open set of its policy and (k, m, block size) that no running job holds."""
+    k, m, block_size = geometry
+    idle = or_(tape_sets.c.job_id.is_(None), backup_jobs.c.state == JobState.DONE)
+    unusable = (
+        select(volumes.c.barcode)
+        .where(
+            volumes.c.tape_set == tape_sets.c.id,
+            or_(volumes.c.custody != Custody.MOUNTABLE, volumes.c.health != Health.OK),
+        )
+        .exists()
+    )
+    query = (
+        select(tape_sets)
+        .outerjoin(backup_jobs, backup_jobs.c.id == tape_sets.c.job_id)
+        .where(
+            tape_sets.c.policy == policy,
+            tape_sets.c.state == SetState.OPEN,
+            and_(tape_sets.c.k == k, tape_sets.c.m == m, tape_sets.c.block_size == block_size),
+            idle,
+            ~unusable,
+        )
+        .order_by(tape_sets.c.id)
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    held = tape_sets.c.job_id.is_not_distinct_from(row.job_id)
+    done = connection.execute(
+        update(tape_sets).where(tape_sets.c.id == row.id, held).values(job_id=job_id)
+    )
+    return _tape_set(connection, row) if done.rowcount == 1 else None
+
+
+def create_set(
+    connection: Connection,
+    *,
+    policy: str,
+    k: int,
+    m: int,
+    block_size: int,
+    recipients: Sequence[str],
+    job_id: int,
+    at: datetime,
+) -> TapeSet:
+    """Make a set of blank volumes for a job; NoScratchVolume when there are too few."""
+    scratch = _scratch(connection, k + m)
+    made = connection.execute(select(func.count()).select_from(tape_sets)).scalar_one()
+    set_id = f"{policy}-{made + 1:05d}"
+    connection.execute(
+        insert(tape_sets).values(
+            id=set_id,
+            policy=policy,
+            k=k,
+            m=m,
+            block_size=block_size,
+            recipients=list(recipients),
+            state=SetState.OPEN,
+            stripes=0,
+            job_id=job_id,
+            created_at=at,
+        )
+    )
+    for position, barcode in enumerate(scratch):
+        _assign(connection, set_id, position, barcode)
+    return tape_set(connection, set_id)
+
+
+def release_set(connection: Connection, set_id: str) -> None:
+    """Let other jobs append to an open set."""
+    connection.execute(update(tape_sets).where(tape_sets.c.id == set_id).values(job_id=None))
+
+
+def close_set(connection: Connection, set_id: str, at: datetime) -> None:
+    """Mark a set as closed; it takes no more stripes and may go to the vault."""
+    connection.execute(
+        update(tape_sets)
+        .where(tape_sets.c.id == set_id, tape_sets.c.state == SetState.OPEN)
+        .values(state=SetState.CLOSED, closed_at=at, job_id=None)
+    )
+
+
+def files_of_set(connection: Connection, set_id: str) -> list[SetFile]:
+    """Return the committed tape files of a set, by stripe and position."""
+    query = (
+        select(
+            stripes.c.number,
+            tape_files.c.position,
+            tape_files.c.barcode,
+            tape_files.c.blocks,
+            tape_files.c.sha256,
+            tape_files.c.index_offset,
+        )
+        .join(stripes, stripes.c.id == tape_files.c.stripe_id)
+        .where(stripes.c.tape_set == set_id)
+        .order_by(stripes.c.number, tape_files.c.position)
+    )
+    return [SetFile(*row) for row in connection.execute(query)]
+
+
+def replace_volumes(connection: Connection, set_id: str, spoiled: Sequence[str]) -> None:
+    """Put blank volumes in the places of spoiled ones, in a set that holds nothing yet."""
+    members = volumes.c.tape_set == set_id
+    places = connection.execute(
+        select(volumes.c.barcode, volumes.c.position).where(members, volumes.c.barcode.in_(spoiled))
+    ).all()
+    connection.execute(
+        update(volumes)
+        .where(members, volumes.c.barcode.in_(spoiled))
+        .values(tape_set=None, position=None)
+    )
+    for (_, position), barcode in zip(places, _scratch(connection, len(places)), strict=True):
+        _assign(connection, set_id, position, barcode)
+
+
+def _scratch(connection: Connection, count: int) -> list[str]:
+    blank = list(
+        connection.execute(
+            select(volumes.c.barcode)
+            .where(
+                volumes.c.content == Content.BLANK,
+                volumes.c.custody == Custody.MOUNTABLE,
+                volumes.c.health == Health.OK,
+                volumes.c.tape_set.is_(None),
+            )
+            .order_by(volumes.c.barcode)
+            .limit(count)
+            .with_for_update(skip_locked=True)
+        ).scalars()
+    )
+    if len(blank) < count:
+        raise NoScratchVolume(
+            f"{count} blank volumes are needed, and the library has {len(blank)}."
+        )
+    return blank
+
+
+def _assign(connection: Connection, set_id: str, position: int, barcode: str) -> None:
+    done = connection.execute(
+        update(volumes)
+        .where(volumes.c.barcode == barcode, volumes.c.tape_set.is_(None))
+        .values(tape_set=set_id, position=position)
+    )
+    if done.rowcount != 1:
+        raise InvalidTransition(f"Volume {barcode} has been taken by another tape set.")
+
+
+def _tape_set(connection: Connection, row: Row[Any]) -> TapeSet:
+    barcodes = connection.execute(
+        select(volumes.c.barcode).where(volumes.c.tape_set == row.id).order_by(volumes.c.position)
+    ).scalars()
+    return TapeSet(
+        row.id,
+        row.policy,
+        row.k,
+        row.m,
+        row.block_size,
+        tuple(row.recipients),
+        SetState(row.state),
+        row.stripes,
+        row.created_at,
+        tuple(barcodes),
+    )

@@ -1,0 +1,332 @@
+"""tapeflow.toml and the environment, parsed once, strict: a bad key stops at load.
+
+The file is named by ``TAPEFLOW_CONFIG``, else ``./tapeflow.toml``. Relative paths in it begin at
+the file's folder. Any value can be set from the environment as ``TAPEFLOW__SECTION__KEY``; it
+overrides the file. Credentials are in neither: AWS and SSH keep theirs.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from restore_lib.errors import ConfigError
+
+CONFIG_VARIABLE = "TAPEFLOW_CONFIG"
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    for unit in sorted(_UNITS, key=len, reverse=True):
+        number = value.strip().removesuffix(unit)
+        if number != value.strip() and number.strip().replace(".", "", 1).isdigit():
+            return timedelta(seconds=float(number) * _UNITS[unit])
+    msg = "a duration is a number and one of s, min, h, d, w, as in '4h'"
+    raise ValueError(msg)
+
+
+def _beside_file(path: Path, info: ValidationInfo) -> Path:
+    base = (info.context or {}).get("base")
+    return Path(base, path) if base else path
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+FilePath = Annotated[Path, AfterValidator(_beside_file)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """A table of tapeflow.toml: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ClusterConfig(Section):
+    """Whose tapes these are; written on every label."""
+
+    id: Name
+
+
+class CatalogConfig(Section):
+    """Where the catalog is: an SQLAlchemy URL of SQLite or PostgreSQL."""
+
+    url: str = "sqlite:///catalog.db"
+
+
+class StagingConfig(Section):
+    """The disk on which segments wait for tape and restored objects for their store."""
+
+    path: FilePath = Path("staging")
+    reserve: ByteSize = ByteSize(64 << 20)
+
+
+class LocalStoreConfig(Section):
+    """A folder of files."""
+
+    kind: Literal["local"]
+    path: FilePath
+
+
+class S3StoreConfig(Section):
+    """A bucket of an S3 service; credentials come from the usual AWS configuration."""
+
+    kind: Literal["s3"]
+    bucket: str
+    prefix: str = ""
+    endpoint_url: str | None = None
+    region: str | None = None
+
+
+class SftpStoreConfig(Section):
+    """A folder on an SSH server whose host key is in ``known_hosts``."""
+
+    kind: Literal["sftp"]
+    host: str
+    port: int = Field(default=22, ge=1, le=65535)
+    user: str
+    path: str
+    known_hosts: FilePath
+    key_file: FilePath | None = None
+
+
+StoreConfig = Annotated[
+    LocalStoreConfig | S3StoreConfig | SftpStoreConfig, Field(discriminator="kind")
+]
+
+
+class KeysConfig(Section):
+    """Who can read the tapes: age recipients, and on restore hosts the identity file."""
+
+    recipients: list[str] = Field(min_length=1)
+    identity_file: FilePath | None = None
+
+
+class PolicyConfig(Section):
+    """How one store is protected."""
+
+    store: Name
+    k: int = Field(default=4, ge=1, le=28)
+    m: int = Field(default=2, ge=0, le=4)
+    block_size: ByteSize = Field(default=ByteSize(256 << 10), ge=512, le=8 << 20)
+    segment_size: ByteSize = Field(default=ByteSize(1 << 30), ge=64 << 10, le=7 << 30)
+    keep_open: bool = False
+    alternates: list[Name] = []
+    retention: Duration | None = None
+    rpo: Duration = timedelta(hours=24)
+    rto: Duration = timedelta(hours=24)
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> Self:
+        if self.block_size % 512:
+            msg = "block_size must be a multiple of 512 bytes"
+            raise ValueError(msg)
+        return self
+
+
+class LibraryConfig(Section):
+    """The tape library that this cluster writes to and reads from."""
+
+    kind: Literal["virtual"] = "virtual"
+    path: FilePath = Path("tapes")
+    slots: int = Field(default=100, ge=1)
+    drives: int = Field(default=2, ge=1)
+    import_export: int = Field(default=10, ge=1)
+    capacity: ByteSize = ByteSize(18 * 10**12)
+    lease: Duration = timedelta(seconds=60)
+
+
+class CourierConfig(Section):
+    """How documents go to a vault vendor and come back: by two folders."""
+
+    kind: Literal["directory"] = "directory"
+    path: FilePath
+
+
+class VaultConfig(Section):
+    """One offsite place for volumes."""
+
+    courier: Name
+    box_size: int = Field(default=20, ge=1)
+    transit: Duration = timedelta(hours=8)
+
+
+class RestoreConfig(Section):
+    """Bounds of a restore."""
+
+    batch_objects: int = Field(default=5000, ge=1)
+    batch_size: ByteSize = ByteSize(100 << 30)
+    wave_batches: int = Field(default=300, ge=1, le=1000)
+    rounds: int = Field(default=4, ge=1)
+    reports: FilePath = Path("reports")
+
+
+class DrillConfig(Section):
+    """A rehearsal: what is restored to which scratch store, and against which objectives."""
+
+    policy: Name
+    scratch: Name
+    sample: int = Field(default=100, ge=1)
+    prefix: str | None = None
+
+
+class Config(BaseSettings):
+    """The whole of tapeflow.toml."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        env_prefix="TAPEFLOW__",
+        env_nested_delimiter="__",
+    )
+
+    cluster: ClusterConfig
+    catalog: CatalogConfig
+    staging: StagingConfig
+    keys: KeysConfig
+    stores: dict[Name, StoreConfig] = Field(min_length=1)
+    policies: dict[Name, PolicyConfig] = {}
+    library: LibraryConfig
+    couriers: dict[Name, CourierConfig] = {}
+    vaults: dict[Name, VaultConfig] = {}
+    restore: RestoreConfig
+    drills: dict[Name, DrillConfig] = {}
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> Self:
+        for what, name, known in self._references():
+            if name not in known:
+                msg = f"{what} names {name!r}, which is not defined; known: {', '.join(known)}"
+                raise ValueError(msg)
+        protected = [policy.store for policy in self.policies.values()]
+        if len(set(protected)) != len(protected):
+            msg = "policies: a store is protected by one policy only"
+            raise ValueError(msg)
+        return self
+
+    def _references(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        for name, policy in self.policies.items():
+            yield f"policies.{name}.store", policy.store, self.stores
+            for alternate in policy.alternates:
+                yield f"policies.{name}.alternates", alternate, self.stores
+        for name, vault in self.vaults.items():
+            yield f"vaults.{name}.courier", vault.courier, self.couriers
+        for name, drill in self.drills.items():
+            yield f"drills.{name}.policy", drill.policy, self.policies
+            yield f"drills.{name}.scratch", drill.scratch, self.stores
+
+
+def config_path() -> Path:
+    """Return the path of the config file: ``$TAPEFLOW_CONFIG``, else ./tapeflow.toml."""
+    return Path(os.environ.get(CONFIG_VARIABLE) or "tapeflow.toml")
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read and check the config; ConfigError names file, key, value and remedy."""
+    path = (path or config_path()).absolute()
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no config file {path}.",
+            remedy=f"write one (see docs/configuration.md), or name it in {CONFIG_VARIABLE}",
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}.", remedy="correct the file") from error
+    _check_environment(path)
+    try:
+        return _validate(raw, path.parent)
+    except ValidationError as error:
+        raise _explain(path, error) from None
+
+
+def _validate(raw: dict[str, Any], base: Path) -> Config:
+    """Validate with the folder of the file as the base of relative paths."""
+    defaults: dict[str, Any] = {name: {} for name in ("catalog", "staging", "library", "restore")}
+    config: Config = Config.__pydantic_validator__.validate_python(
+        _merge(_merge(defaults, raw), dict(EnvSettingsSource(Config)())),
+        self_instance=Config.__new__(Config),
+        context={"base": base},
+    )
+    return _absolute_catalog(config, base)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _check_environment(path: Path) -> None:
+    for variable in os.environ:
+        section = variable.removeprefix("TAPEFLOW__").split("__")[0].lower()
+        if variable.startswith("TAPEFLOW__") and section not in Config.model_fields:
+            raise ConfigError(
+                f"The environment variable {variable} names no section of {path.name}.",
+                remedy=f"the sections are {', '.join(Config.model_fields)}",
+            )
+
+
+def _absolute_catalog(config: Config, base: Path) -> Config:
+    prefix = "sqlite:///"
+    url = config.catalog.url
+    if not url.startswith(prefix) or url.startswith(prefix + "/"):
+        return config
+    absolute = f"{prefix}{base / url.removeprefix(prefix)}"
+    return config.model_copy(update={"catalog": CatalogConfig(url=absolute)})
+
+
+def _explain(path: Path, error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in {"local", "s3", "sftp"})
+    more = error.error_count() - 1
+    also = f" ({more} more after this one)" if more else ""
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), n=1)
+        hint = (
+            f"did you mean {close[0]!r}?" if close else "remove it; docs/configuration.md lists all"
+        )
+        return ConfigError(f"{path}: unknown key {where!r}{also}.", remedy=hint)
+    if first["type"] == "missing":
+        return ConfigError(f"{path}: {where!r} is missing{also}.", remedy=f"set {where}")
+    secret = any("key" in str(part) or "recipient" in str(part) for part in first["loc"])
+    shown = "" if secret or isinstance(first["input"], dict) else f" = {first['input']!r}"
+    problem = first["msg"].removeprefix("Value error, ")
+    return ConfigError(
+        f"{path}: {where or 'the file'}{shown}: {problem}{also}.",
+        remedy="correct the value; docs/configuration.md describes it",
+    )
+
+
+def _known_keys() -> set[str]:
+    keys: set[str] = set(Config.model_fields)
+    queue: list[Any] = [field.annotation for field in Config.model_fields.values()]
+    while queue:
+        kind = queue.pop()
+        if isinstance(kind, type) and issubclass(kind, Section):
+            keys |= set(kind.model_fields)
+        queue.extend(get_args(kind))
+    return keys

@@ -1,0 +1,1 @@
+"""Finding loss in live data, and proving that media are readable."""

@@ -1,0 +1,1 @@
+"""The machines: changer and drives, virtual (SIMH images) now and SCSI later, and their leases."""

@@ -1,0 +1,30 @@
+"""Objects as stores know them, and their names as people read them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object as its store describes it.
+
+    ``key`` is the name, byte for byte. ``size`` is in bytes. ``version`` is the store's own version
+    id and ``etag`` its opaque change token, where it has them. ``sha256`` (hex, of the content) is
+    set only where the store itself vouches for it.
+    """
+
+    key: bytes
+    size: int
+    modified_at: datetime
+    etag: str | None = None
+    version: str | None = None
+    content_type: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    sha256: str | None = None
+
+
+def display_key(key: bytes) -> str:
+    r"""Return ``key`` on one printable line: UTF-8 where it is, else ``\xNN`` escapes."""
+    text = key.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,1 @@
+"""Tapes → objects: select → map → plan → recall → read → verify → publish → report."""

@@ -1,0 +1,311 @@
+"""Run one batch: mount, read, verify, publish, and write down what became of each object."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from restore_lib.catalog import batches, requests
+from restore_lib.catalog.batches import Batch, BatchItem
+from restore_lib.catalog.leases import CatalogLeases
+from restore_lib.catalog.requests import Outcome, Request
+from restore_lib.catalog.volumes import change, set_flag, volumes
+from restore_lib.errors import (
+    DigestMismatch,
+    DiskFull,
+    GoElsewhere,
+    LibraryOffline,
+    MediumError,
+    ObjectUnreadable,
+    VolumeAbsent,
+)
+from restore_lib.library.base import Drive, ElementKind
+from restore_lib.library.mounting import mounted
+from restore_lib.model.progress import Progress, Silent
+from restore_lib.model.states import BatchKind, BatchState, ItemState, LossClass, Way
+from restore_lib.model.volume import Flag, Health
+from restore_lib.restore.gather import Gathered, SetShape, Sourcing
+from restore_lib.restore.publish import Publisher, failed
+from restore_lib.restore.read import TapeReader, expect_label
+from restore_lib.site import Site
+from restore_lib.tape.mounted import read_label
+from restore_lib.tape.streams import BlockReader
+
+_FLUSH = 200
+_BAD_BLOCKS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """How a batch ended."""
+
+    batch_id: int
+    state: BatchState
+    restored: int
+    others: int
+
+
+def run_batch(
+    site: Site, batch_id: int, actor: str, progress: Progress | None = None
+) -> BatchResult:
+    """Bring back the objects of a batch; one that has ended is left as it is.
+
+    Killed at any instant and run again, it skips what is verified and finishes the rest. Objects
+    that a volume can't give go back to be planned over other volumes, and MediumError (or another
+    GoElsewhere) is raised at the end. Errors that may pass (DriveBusy, StoreUnavailable, DiskFull)
+    and those that a person must mend (KeyUnusable) leave the batch as it is, to be run again.
+    """
+    with site.catalog.write() as connection:
+        batch = batches.begin_batch(connection, batch_id, site.clock.now())
+        if batch.state is not BatchState.RUNNING:
+            return BatchResult(batch_id, batch.state, 0, 0)
+        if batch.wave_id is not None:
+            batches.touch_wave(connection, batch.wave_id, site.clock.now())
+        request = requests.request(connection, batch.request_id)
+        items = batches.batch_items(connection, batch_id)
+    run = _BatchRun(site, batch, request, actor, progress or Silent())
+    try:
+        run.run(items)
+    except GoElsewhere as error:
+        run.end(BatchState.FAILED, error.message)
+        raise
+    finally:
+        run.flush()
+    return run.finish()
+
+
+class _BatchRun:
+    def __init__(
+        self, site: Site, batch: Batch, request: Request, actor: str, progress: Progress
+    ) -> None:
+        self._site = site
+        self._batch = batch
+        self._request = request
+        self._actor = actor
+        self._progress = progress
+        self._leases = CatalogLeases(site.catalog, site.clock)
+        self._outcomes: list[Outcome] = []
+        self._counts = {"restored": 0, "others": 0}
+        self._problem: str | None = None
+
+    def run(self, items: Sequence[BatchItem]) -> None:
+        """Read, verify and publish ``items``."""
+        self._progress.stage(
+            f"batch {self._batch.id}", len(items), sum(item.size or 0 for item in items)
+        )
+        with self._folder() as folder:
+            publisher = Publisher(
+                self._site.store(self._request.target),
+                self._request.overwrite,
+                [] if self._batch.kind is BatchKind.ALTERNATE else self._site.identities,
+                folder,
+            )
+            todo = [item for item in items if not self._stands(publisher, item)]
+            if todo and self._batch.kind is BatchKind.ALTERNATE:
+                self._copy(publisher, todo)
+            elif todo and self._batch.kind is BatchKind.READ:
+                self._read(publisher, todo)
+            elif todo:
+                self._gather(publisher, todo, folder)
+
+    def _stands(self, publisher: Publisher, item: BatchItem) -> bool:
+        outcome = publisher.standing(item)
+        if outcome is not None:
+            self._note(item, outcome)
+        return outcome is not None
+
+    def _read(self, publisher: Publisher, items: Sequence[BatchItem]) -> None:
+        [barcode] = self._batch.volumes
+        with self._mounted(barcode, items[0].extents[0].tape_set) as reader:
+            for item in items:
+                [extent] = item.extents
+                stored = reader.range(extent.stripe, extent.offset, extent.stored_size)
+                try:
+                    outcome = publisher.publish(item, [(extent, BlockReader(stored))], Way.TAPE)
+                except (MediumError, DigestMismatch) as error:
+                    self._elsewhere(item, error, barcode)
+                    if len(reader.bad) >= _BAD_BLOCKS:
+                        self._mark(barcode, Health.BROKEN, "block after block can't be read")
+                        raise
+                else:
+                    self._note(item, outcome)
+
+    def _gather(self, publisher: Publisher, items: Sequence[BatchItem], folder: Path) -> None:
+        sourcing = self._sourcing(items)
+        wanted = sourcing.wanted(items)
+        gathered = Gathered(folder)
+        try:
+            for barcode in self._batch.volumes:
+                if barcode in wanted:
+                    self._collect(gathered, barcode, wanted[barcode])
+            for item in items:
+                payloads = (
+                    (extent, BlockReader(sourcing.payload(extent, gathered)))
+                    for extent in item.extents
+                )
+                way = Way.PARITY if sourcing.is_rebuilt(item) else Way.TAPE
+                try:
+                    self._note(item, publisher.publish(item, payloads, way))
+                except (MediumError, DigestMismatch) as error:
+                    self._elsewhere(item, error, None)
+        finally:
+            gathered.close()
+
+    def _collect(self, gathered: Gathered, barcode: str, wanted: set[tuple[int, int]]) -> None:
+        with self._site.catalog.read() as connection:
+            [volume] = volumes(connection, [barcode])
+        with self._mounted(barcode, volume.tape_set or "") as reader:
+            if not gathered.collect(barcode, wanted, reader):
+                self._mark(barcode, Health.SUSPECT, "a block can't be read")
+
+    def _sourcing(self, items: Sequence[BatchItem]) -> Sourcing:
+        stripes: dict[str, set[int]] = {}
+        for item in items:
+            for extent in item.extents:
+                stripes.setdefault(extent.tape_set, set()).add(extent.stripe)
+        files: dict[tuple[str, int, int], tuple[str, int]] = {}
+        shapes: dict[str, SetShape] = {}
+        with self._site.catalog.read() as connection:
+            for tape_set, numbers in stripes.items():
+                shapes[tape_set] = SetShape(*batches.geometry(connection, tape_set))
+                found = batches.stripe_files(connection, tape_set, numbers)
+                files |= {(tape_set, *where): held for where, held in found.items()}
+        return Sourcing(self._batch.volumes, shapes, files)
+
+    def _copy(self, publisher: Publisher, items: Sequence[BatchItem]) -> None:
+        protected = self._site.policy_of(self._request.store)
+        names = protected[1].alternates if protected else []
+        stores = [self._site.store(name) for name in names]
+        for item in items:
+            outcome = Outcome(item.id, ItemState.UNRESTORABLE, error_code=LossClass.NEVER_BACKED_UP)
+            for store in stores:
+                try:
+                    copied = publisher.copy(item, store)
+                except ObjectUnreadable as error:
+                    outcome = failed(item, error)
+                    continue
+                if copied is not None:
+                    outcome = copied
+                    break
+            self._note(item, outcome)
+
+    @contextmanager
+    def _mounted(self, barcode: str, tape_set: str) -> Iterator[TapeReader]:
+        """Mount a volume and check its label; what is wrong with the volume is written down."""
+        ttl = self._site.config.library.lease
+        try:
+            with mounted(self._site.library, self._leases, barcode, self._actor, ttl=ttl) as drive:
+                yield self._reader(drive, barcode, tape_set)
+        except VolumeAbsent:
+            self._mark(barcode, Health.LOST, "not in the library, where it should be")
+            raise
+        except LibraryOffline as error:
+            if not self._is_stuck(barcode):
+                raise
+            self._mark(barcode, Health.DISABLED, "stuck in a drive that does not answer")
+            raise MediumError(f"{error.message} {barcode} is in it.", volume=barcode) from error
+
+    def _reader(self, drive: Drive, barcode: str, tape_set: str) -> TapeReader:
+        try:
+            label = read_label(drive)
+            expect_label(label, barcode, tape_set)
+        except LibraryOffline:
+            raise
+        except Exception as error:
+            self._mark(barcode, Health.BROKEN, f"its label can't be read: {error}")
+            raise MediumError(
+                f"The label of volume {barcode} can't be read: {error}", volume=barcode
+            ) from error
+        assert label is not None  # noqa: S101 - expect_label refuses a blank volume
+        return TapeReader(drive, label.block_size)
+
+    def _is_stuck(self, barcode: str) -> bool:
+        return any(
+            element.kind is ElementKind.DRIVE and element.barcode == barcode
+            for element in self._site.library.inventory()
+        )
+
+    def _mark(self, barcode: str, health: Health, reason: str) -> None:
+        with self._site.catalog.write() as connection:
+            [volume] = volumes(connection, [barcode])
+            if volume.health in {Health.OK, Health.SUSPECT} and volume.health is not health:
+                who, at = self._actor, self._site.clock.now()
+                change(
+                    connection,
+                    [barcode],
+                    "health",
+                    volume.health,
+                    health,
+                    actor=who,
+                    reason=reason,
+                    at=at,
+                )
+                if health is Health.LOST:
+                    set_flag(connection, [barcode], Flag.MISSING, actor=who, reason=reason, at=at)
+
+    def _elsewhere(
+        self, item: BatchItem, error: MediumError | DigestMismatch, barcode: str | None
+    ) -> None:
+        if barcode is not None:
+            self._mark(barcode, Health.SUSPECT, error.message)
+        self._problem = error.message
+        pending = Outcome(item.id, ItemState.PENDING, error_code=error.code, error=error.message)
+        self._note(item, pending)
+
+    def _note(self, item: BatchItem, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        ended = outcome.state is ItemState.RESTORED
+        self._counts["restored" if ended else "others"] += 1
+        self._progress.advance(objects=1, size=item.size or 0)
+        if len(self._outcomes) >= _FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write down what became of the objects since the last time."""
+        if not self._outcomes:
+            return
+        with self._site.catalog.write() as connection:
+            at = self._site.clock.now()
+            requests.settle_items(connection, self._outcomes, at)
+            if self._batch.wave_id is not None:
+                batches.touch_wave(connection, self._batch.wave_id, at)
+        self._outcomes.clear()
+
+    def end(self, state: BatchState, error: str | None) -> None:
+        """End the batch; what it did not finish goes back to be planned again."""
+        self.flush()
+        with self._site.catalog.write() as connection:
+            batches.end_batch(connection, self._batch.id, state, self._site.clock.now(), error)
+
+    def finish(self) -> BatchResult:
+        """End the batch by what became of its objects; MediumError if some go elsewhere."""
+        state = BatchState.DONE if self._problem is None else BatchState.FAILED
+        self.end(state, self._problem)
+        if self._problem is not None:
+            raise MediumError(
+                f"Batch {self._batch.id}: some objects are planned again. {self._problem}",
+                batch=self._batch.id,
+            )
+        return BatchResult(self._batch.id, state, self._counts["restored"], self._counts["others"])
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        parent = self._site.staging / "restore"
+        parent.mkdir(exist_ok=True)
+        for stale in parent.glob(f"batch-{self._batch.id}-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        reserve = self._site.config.staging.reserve
+        gathers = self._batch.kind is BatchKind.GATHER
+        wanted = reserve + self._batch.size * (len(self._batch.volumes) if gathers else 0)
+        if (free := shutil.disk_usage(parent).free) < wanted:
+            raise DiskFull(
+                f"The staging disk {parent} has {free:,} bytes free; batch {self._batch.id} needs "
+                f"{wanted:,}."
+            )
+        folder = Path(tempfile.mkdtemp(prefix=f"batch-{self._batch.id}-", dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

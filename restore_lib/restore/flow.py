@@ -1,0 +1,198 @@
+"""Execute: receive what came back, plan what is open, recall what is missing, run what is here.
+
+``advance`` and the wave functions look at what is true in the catalog and do what is next; each may
+be killed and run again. Airflow's tasks and the ``tapeflow`` command call the same ones.
+"""
+
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from restore_lib.catalog import batches, requests
+from restore_lib.catalog.batches import Batch, Wave
+from restore_lib.catalog.requests import Request
+from restore_lib.catalog.volumes import volumes
+from restore_lib.model.states import BatchState, RequestState
+from restore_lib.model.volume import Custody, Health, Reason
+from restore_lib.restore.request import plan_pending
+from restore_lib.site import Site
+from restore_lib.vault.recalls import recall
+from restore_lib.vault.receiving import receive, waiting
+
+_READABLE = frozenset({Health.OK, Health.SUSPECT})
+ABANDONED_AFTER = timedelta(minutes=15)
+
+
+@dataclass
+class Advance:
+    """What a look at all active requests did."""
+
+    received: dict[str, Any] = field(default_factory=dict)
+    recalls: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {"received": self.received, "recalls": self.recalls, "ended": self.ended}
+
+
+def advance(site: Site, actor: str) -> Advance:
+    """Do what can be done for every active request without reading a tape."""
+    done = Advance(received=asdict(receive(site, actor)))
+    for wave in abandoned_waves(site):
+        settle_wave(site, wave.id)
+    for request in _active(site):
+        with site.catalog.write() as connection:
+            requests.lock(connection, request.id)
+            _plan(connection, site, request)
+        done.recalls.extend(_recall(site, request, actor))
+        if _end(site, request):
+            done.ended.append(request.id)
+    return done
+
+
+def has_work(site: Site) -> bool:
+    """Whether a wave run would find something to do: a document, reads, or a dead runner's wave."""
+    if waiting(site) or abandoned_waves(site):
+        return True
+    for request in _active(site):
+        with site.catalog.read() as connection:
+            if _ready(connection, request.id):
+                return True
+            unfinished = requests.unfinished(connection, request.id)
+            running = batches.batches_of(
+                connection,
+                request_id=request.id,
+                states=[BatchState.PLANNED, BatchState.RUNNING],
+            )
+            if not unfinished or not running:
+                return True
+    return False
+
+
+def next_wave(site: Site, runner: str) -> Wave | None:
+    """Claim the batches whose volumes are all here as a wave of ``runner``; None: there are none.
+
+    A runner that was killed gets its wave again. At most ``restore.wave_batches`` batches.
+    """
+    limit = site.config.restore.wave_batches
+    with site.catalog.write() as connection:
+        held = batches.open_waves(connection, runner)
+        if held:
+            return held[0]
+        for request in requests.requests(connection, [RequestState.ACTIVE]):
+            requests.lock(connection, request.id)
+            ready = [batch.id for batch in _ready(connection, request.id)[:limit]]
+            if ready:
+                at = site.clock.now()
+                wave_id = batches.open_wave(connection, request.id, ready, runner, at)
+                return batches.wave(connection, wave_id)
+    return None
+
+
+def wave_batches(site: Site, wave_id: int) -> list[int]:
+    """Return the batches of a wave that have not ended."""
+    with site.catalog.read() as connection:
+        return [
+            batch.id
+            for batch in batches.batches_of(
+                connection, wave_id=wave_id, states=[BatchState.PLANNED, BatchState.RUNNING]
+            )
+        ]
+
+
+def settle_wave(site: Site, wave_id: int) -> dict[str, int]:
+    """End a wave: batches that did not end give their items back; return batches by state."""
+    with site.catalog.write() as connection:
+        at = site.clock.now()
+        for batch in batches.batches_of(
+            connection, wave_id=wave_id, states=[BatchState.PLANNED, BatchState.RUNNING]
+        ):
+            batches.end_batch(
+                connection, batch.id, BatchState.FAILED, at, "its task ended without finishing it"
+            )
+        batches.settle_wave(connection, wave_id, at)
+        counts: dict[str, int] = {}
+        for batch in batches.batches_of(connection, wave_id=wave_id):
+            counts[batch.state] = counts.get(batch.state, 0) + 1
+        return counts
+
+
+def abandoned_waves(site: Site) -> list[Wave]:
+    """Return open waves that nobody has worked on for a quarter of an hour."""
+    with site.catalog.read() as connection:
+        return batches.untouched_waves(connection, site.clock.now() - ABANDONED_AFTER)
+
+
+def is_ended(site: Site, request_id: int) -> bool:
+    """Whether every object of a request has its end, or the request was cancelled."""
+    with site.catalog.read() as connection:
+        state = requests.request(connection, request_id).state
+    return state in {RequestState.ENDED, RequestState.CANCELLED}
+
+
+def _active(site: Site) -> list[Request]:
+    with site.catalog.read() as connection:
+        return requests.requests(connection, [RequestState.ACTIVE])
+
+
+def _plan(connection: Connection, site: Site, request: Request) -> None:
+    """Drain batches whose volumes can't be read any more, and plan everything that is pending."""
+    at = site.clock.now()
+    waiting_batches = batches.unclaimed(connection, request.id)
+    wanted = {barcode for batch in waiting_batches for barcode in batch.volumes}
+    unreadable = {
+        volume.barcode for volume in volumes(connection, wanted) if volume.health not in _READABLE
+    }
+    for batch in waiting_batches:
+        if unreadable.intersection(batch.volumes):
+            batches.end_batch(
+                connection, batch.id, BatchState.CANCELLED, at, "a volume of it can't be read"
+            )
+    requests.give_up_tired(connection, request.id, site.config.restore.rounds, at)
+    plan_pending(connection, site, request.id)
+
+
+def _recall(site: Site, request: Request, actor: str) -> list[int]:
+    """Ask for the volumes that are away; a volume that is asked for already is not asked twice."""
+    with site.catalog.read() as connection:
+        open_batches = batches.unclaimed(connection, request.id)
+        direct = {b for batch in open_batches if not batch.lost for b in batch.volumes}
+        redundancy = {b for batch in open_batches if batch.lost for b in batch.volumes} - direct
+        away = {
+            volume.barcode
+            for volume in volumes(connection, direct | redundancy)
+            if volume.custody is Custody.VAULT
+        }
+    sent: list[int] = []
+    for barcodes, reason in ((direct, request.reason), (redundancy, Reason.REDUNDANCY)):
+        if wanted := sorted(barcodes & away):
+            sent += recall(site, wanted, reason=reason, request_id=request.id, actor=actor)
+    return sent
+
+
+def _ready(connection: Connection, request_id: int) -> list[Batch]:
+    unclaimed = batches.unclaimed(connection, request_id)
+    wanted = {barcode for batch in unclaimed for barcode in batch.volumes}
+    here = {
+        volume.barcode
+        for volume in volumes(connection, wanted, custody=[Custody.MOUNTABLE])
+        if volume.health in _READABLE
+    }
+    return [batch for batch in unclaimed if here.issuperset(batch.volumes)]
+
+
+def _end(site: Site, request: Request) -> bool:
+    with site.catalog.write() as connection:
+        if requests.unfinished(connection, request.id):
+            return False
+        requests.change_request(
+            connection,
+            request.id,
+            RequestState.ACTIVE,
+            RequestState.ENDED,
+            finished_at=site.clock.now(),
+        )
+        return True

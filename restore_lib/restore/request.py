@@ -1,0 +1,286 @@
+"""Select and plan: from what a person asks for to a durable plan, or to the same plan, only shown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from restore_lib.catalog import audit, batches, incidents, recovery_points, requests, tape_sets
+from restore_lib.catalog.batches import Batch
+from restore_lib.catalog.requests import Request
+from restore_lib.catalog.volumes import volumes
+from restore_lib.errors import KeyUnusable, Refused
+from restore_lib.model.objects import display_key
+from restore_lib.model.states import ItemState, LossClass, Overwrite, RequestState
+from restore_lib.model.volume import LIBRARY, Custody, Reason, Volume
+from restore_lib.restore.estimate import VIRTUAL
+from restore_lib.restore.plan import Limits, Planner, alternates
+from restore_lib.site import Site
+
+_NAMED = 1000
+TIMES = VIRTUAL
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSpec:
+    """What a person asks for; one of ``incident``, ``prefix`` and ``keys`` says which objects.
+
+    ``prefix`` and ``keys`` are of ``store`` as ``recovery_point`` (the newest when None) holds it;
+    the empty prefix means everything. ``target`` is the store to write to, ``store`` when None.
+    """
+
+    store: str | None = None
+    incident: int | None = None
+    prefix: bytes | None = None
+    keys: Sequence[bytes] | None = None
+    recovery_point: int | None = None
+    target: str | None = None
+    overwrite: Overwrite = Overwrite.NEVER
+    reason: Reason = Reason.RESTORE
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """A plan to be shown; ``request_id`` is None where it was only tried out."""
+
+    request_id: int | None
+    detail: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON can hold it."""
+        return {"request": self.request_id, **self.detail}
+
+
+def plan_restore(
+    site: Site, spec: RestoreSpec, actor: str, *, dry_run: bool = False
+) -> RestorePlan:
+    """Make a restore request with its whole plan; a dry run makes the same and keeps nothing.
+
+    Nothing moves before ``start_restore``. Raises Refused for an unknown store, incident or
+    recovery point and when no object is asked for, KeyUnusable when this host's identities don't
+    open the tapes that are needed.
+    """
+    with site.catalog.write() as connection:
+        request_id = _select(connection, site, spec, actor)
+        plan_pending(connection, site, request_id)
+        _check_keys(connection, site, request_id)
+        detail = _describe(connection, site, request_id)
+        if dry_run:
+            connection.rollback()
+            return RestorePlan(None, detail)
+        requests.note(connection, request_id, plan=detail)
+        _audit(connection, site, actor, "restore.plan", request_id, detail["counts"])
+    return RestorePlan(request_id, detail)
+
+
+def start_restore(site: Site, request_id: int, actor: str) -> Request:
+    """Release a planned request for execution; one that has been released stays as it is."""
+    with site.catalog.write() as connection:
+        request = requests.request(connection, request_id)
+        if request.state is RequestState.PLANNED:
+            requests.change_request(
+                connection, request_id, RequestState.PLANNED, RequestState.ACTIVE
+            )
+            _audit(connection, site, actor, "restore.start", request_id, {})
+        return requests.request(connection, request_id)
+
+
+def cancel_restore(site: Site, request_id: int, actor: str) -> Request:
+    """Stop a request: no batch of it is begun any more; what is restored stays restored."""
+    with site.catalog.write() as connection:
+        request = requests.request(connection, request_id)
+        requests.change_request(
+            connection,
+            request_id,
+            request.state,
+            RequestState.CANCELLED,
+            finished_at=site.clock.now(),
+        )
+        _audit(connection, site, actor, "restore.cancel", request_id, {})
+        return requests.request(connection, request_id)
+
+
+def plan_pending(connection: Connection, site: Site, request_id: int) -> None:
+    """Put every pending item of a request into a batch, or name it as unrestorable."""
+    config, at = site.config.restore, site.clock.now()
+    limits = Limits(config.batch_objects, config.batch_size)
+    needed = list(batches.needs(connection, request_id))
+    sets = sorted({need.tape_set for need in needed})
+    shapes = {name: batches.geometry(connection, name)[0] for name in sets}
+    planner = Planner(volumes(connection, tape_sets=sets), shapes, limits, TIMES)
+    planned = planner.plan(needed)
+    without = batches.pending_without_version(connection, request_id)
+    batches.add_batches(
+        connection, request_id, [*planned.batches, *alternates(without, limits, TIMES)]
+    )
+    requests.end_pending(
+        connection, list(planned.unrestorable), ItemState.UNRESTORABLE, "too_many_losses", at
+    )
+
+
+def _select(connection: Connection, site: Site, spec: RestoreSpec, actor: str) -> int:
+    chosen = [spec.incident, spec.prefix, spec.keys]
+    if sum(choice is not None for choice in chosen) != 1:
+        raise Refused(
+            "A restore is of an incident, of a prefix, or of a list of names.",
+            remedy="give exactly one of them; the empty prefix means everything",
+        )
+    store, rp_id = _origin(connection, site, spec)
+    target = spec.target or store
+    site.store(target)
+    values = {
+        "store": store,
+        "target": target,
+        "overwrite": spec.overwrite,
+        "source": _source(spec, rp_id),
+        "incident_id": spec.incident,
+        "rp_id": rp_id,
+        "reason": spec.reason,
+        "actor": actor,
+        "created_at": site.clock.now(),
+    }
+    request_id = requests.create_request(connection, values)
+    protected = site.policy_of(store)
+    has_alternates = bool(protected and protected[1].alternates)
+    if spec.incident is not None:
+        requests.add_items_of_incident(
+            connection, request_id, spec.incident, alternates=has_alternates
+        )
+    elif spec.prefix is not None:
+        requests.add_items_at(connection, request_id, store, rp_id or 0, spec.prefix)
+    else:
+        requests.add_items_named(
+            connection, request_id, store, rp_id or 0, spec.keys or (), alternates=has_alternates
+        )
+    if not sum(requests.count_items(connection, request_id).values()):
+        raise Refused(
+            f"No object of {store} is meant by this request.",
+            remedy="check the names; `tapeflow backup show` tells what a recovery point holds",
+        )
+    return request_id
+
+
+def _origin(connection: Connection, site: Site, spec: RestoreSpec) -> tuple[str, int | None]:
+    if spec.incident is not None:
+        found = incidents.incident(connection, spec.incident)
+        return found.store, found.rp_id
+    if spec.recovery_point is not None:
+        point = recovery_points.recovery_point(connection, spec.recovery_point)
+        if point.committed_at is None:
+            raise Refused(
+                f"Recovery point {point.id} is not committed.", remedy="choose another one"
+            )
+        return point.store, point.id
+    if spec.store is None:
+        raise Refused("The store to restore is not named.", remedy="name it with --store")
+    site.store(spec.store)
+    newest = recovery_points.newest_committed(connection, spec.store)
+    if newest is None:
+        raise Refused(
+            f"There is no recovery point of {spec.store}.", remedy="run `tapeflow backup` first"
+        )
+    return spec.store, newest.id
+
+
+def _source(spec: RestoreSpec, rp_id: int | None) -> dict[str, Any]:
+    if spec.incident is not None:
+        return {"incident": spec.incident}
+    if spec.prefix is not None:
+        return {"prefix": display_key(spec.prefix), "recovery_point": rp_id}
+    return {"names": len(spec.keys or ()), "recovery_point": rp_id}
+
+
+def _check_keys(connection: Connection, site: Site, request_id: int) -> None:
+    needed = _barcodes(batches.batches_of(connection, request_id=request_id))
+    sets = {volume.tape_set for volume in volumes(connection, needed) if volume.tape_set}
+    if not sets:
+        return
+    held = {identity.recipient for identity in site.identities}
+    for name in sorted(sets):
+        recipients = tape_sets.tape_set(connection, name).recipients
+        if held.isdisjoint(recipients):
+            raise KeyUnusable(
+                f"Tape set {name} was written for {', '.join(recipients)}; no identity of this "
+                f"host is one of them."
+            )
+
+
+def _describe(connection: Connection, site: Site, request_id: int) -> dict[str, Any]:
+    counts = requests.count_items(connection, request_id)
+    classes = requests.count_classes(connection, request_id)
+    planned = batches.batches_of(connection, request_id=request_id)
+    wanted = {volume.barcode: volume for volume in volumes(connection, _barcodes(planned))}
+    asked = sum(counts.values())
+    estimate = _estimate(site, planned, wanted.values())
+    return {
+        "counts": {
+            "asked": asked,
+            "on_tape": asked - classes.get(LossClass.NEVER_BACKED_UP, 0),
+            "changed_after_backup": classes.get(LossClass.CHANGED_AFTER_BACKUP, 0),
+            "never_backed_up": classes.get(LossClass.NEVER_BACKED_UP, 0),
+            "unrestorable": counts[ItemState.UNRESTORABLE],
+        },
+        "bytes": sum(batch.size for batch in planned),
+        "volumes": _volume_rows(planned, wanted),
+        "batches": len(planned),
+        "estimate": estimate,
+        "unrestorable": [
+            display_key(key)
+            for key in requests.keys_in(connection, request_id, ItemState.UNRESTORABLE, _NAMED)
+        ],
+    }
+
+
+def _volume_rows(planned: Iterable[Batch], wanted: Mapping[str, Volume]) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for batch in planned:
+        for barcode in batch.volumes:
+            volume = wanted[barcode]
+            row = rows.setdefault(
+                barcode,
+                {
+                    "barcode": barcode,
+                    "tape_set": volume.tape_set,
+                    "place": volume.place,
+                    "custody": volume.custody,
+                    "batches": 0,
+                    "objects": 0,
+                    "bytes": 0,
+                },
+            )
+            row["batches"] += 1
+            row["objects"] += batch.objects
+            row["bytes"] += batch.size // len(batch.volumes)
+    return [rows[barcode] for barcode in sorted(rows)]
+
+
+def _estimate(site: Site, planned: Sequence[Batch], wanted: Iterable[Volume]) -> dict[str, Any]:
+    """Estimate in seconds: the slowest way back, then the reads over all drives."""
+    away = {v.place for v in wanted if v.custody is not Custody.MOUNTABLE and v.place != LIBRARY}
+    transits = [2 * vault.transit.total_seconds() for vault in site.config.vaults.values() if away]
+    recall = max(transits, default=0.0)
+    read = sum(batch.estimate for batch in planned) / site.config.library.drives
+    return {"seconds": recall + read, "stages": {"recall": recall, "read": read}}
+
+
+def _barcodes(planned: Iterable[Batch]) -> list[str]:
+    return sorted({barcode for batch in planned for barcode in batch.volumes})
+
+
+def _audit(
+    connection: Connection,
+    site: Site,
+    actor: str,
+    action: str,
+    request_id: int,
+    detail: Mapping[str, Any],
+) -> None:
+    audit.record(
+        connection,
+        at=site.clock.now(),
+        actor=actor,
+        action=action,
+        subject=f"restore request {request_id}",
+        detail=dict(detail),
+    )

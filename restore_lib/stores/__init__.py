@@ -1,0 +1,1 @@
+"""Where objects live: local folder, S3, SFTP; one protocol, one conformance suite."""

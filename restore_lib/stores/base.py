@@ -1,0 +1,68 @@
+"""The protocol that every store keeps, and that one conformance suite tests."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+from restore_lib.model.objects import StoredObject
+
+
+class Store(Protocol):
+    """A flat set of named objects.
+
+    Every method raises StoreUnavailable when the store does not answer (after the client's own
+    bounded retries) and ObjectNameRefused for a key that this store can't hold; keys that differ in
+    any byte are different objects.
+    """
+
+    name: str
+
+    def list(
+        self, prefix: bytes = b"", *, after: bytes | None = None, until: bytes | None = None
+    ) -> Iterator[StoredObject]:
+        """Yield the objects in ascending byte order of their keys, streaming.
+
+        Only keys that begin with ``prefix`` and with ``after`` < key <= ``until``. Objects that
+        come or go meanwhile may or may not be seen. Unfinished uploads are never seen.
+        """
+        ...
+
+    def head(self, key: bytes) -> StoredObject | None:
+        """Return what the store knows of ``key``, or None when there is no such object."""
+        ...
+
+    def open(self, key: bytes, *, version: str | None = None) -> AbstractContextManager[BinaryIO]:
+        """Open ``key`` for one sequential read.
+
+        Raises ObjectUnreadable when it is gone or can't be read.
+        """
+        ...
+
+    def put(
+        self,
+        key: bytes,
+        chunks: Iterable[bytes],
+        *,
+        size: int,
+        sha256: str,
+        modified_at: datetime | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write ``key`` whole or not at all, replacing what is there.
+
+        The object appears under its name only when all ``size`` bytes with that ``sha256`` (hex)
+        are safely in; DigestMismatch otherwise, DiskFull when the store is full. An exception
+        from ``chunks`` leaves the store as it was, but for leftovers that ``list`` never shows and
+        that a later ``put`` of the same key removes or that are documented to be swept.
+        """
+        ...
+
+    def delete(self, key: bytes) -> None:
+        """Remove ``key``; no error when it is not there."""
+        ...
+
+    def close(self) -> None:
+        """Release connections; the store is not used afterwards."""
+        ...

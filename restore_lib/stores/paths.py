@@ -1,0 +1,70 @@
+"""Keys that are paths: what the local and the SFTP store have in common."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from restore_lib.errors import ObjectNameRefused
+from restore_lib.model.objects import display_key
+
+TEMP_DIR = b".tapeflow-tmp"
+TEMP_AGE = timedelta(days=1)
+MAX_COMPONENT = 255
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_MODE = re.compile(r"[0-7]{3,4}")
+
+
+def split_key(key: bytes, store: str) -> tuple[bytes, ...]:
+    """Return the components of ``key``, a relative POSIX path.
+
+    Raises ObjectNameRefused for a key that is no such path, whose name is too long, or that lies
+    in the folder of unfinished files; every key that passes stays below the root it is applied to.
+    """
+    parts = tuple(key.split(b"/"))
+    if not key:
+        problem = "is empty"
+    elif b"\0" in key:
+        problem = "contains a NUL byte"
+    elif any(part in {b"", b".", b".."} for part in parts):
+        problem = "is not a plain relative path"
+    elif any(len(part) > MAX_COMPONENT for part in parts):
+        problem = f"has a part of more than {MAX_COMPONENT} bytes"
+    elif parts[0] == TEMP_DIR:
+        problem = f"lies in {TEMP_DIR.decode()}, which is kept for unfinished files"
+    else:
+        return parts
+    raise name_refused(key, store, problem)
+
+
+def name_refused(key: bytes, store: str, problem: str) -> ObjectNameRefused:
+    """Return the error for a ``key`` that ``store`` can't hold because of ``problem``."""
+    shown = display_key(key)
+    return ObjectNameRefused(
+        f"Store {store} can't hold {shown!r}: the name {problem}.", store=store, key=shown
+    )
+
+
+def mode_of(metadata: Mapping[str, str] | None) -> int | None:
+    """Return the permission bits of ``metadata["mode"]``, or None where there are none.
+
+    The set-uid, set-gid and sticky bits are dropped: owners are not restored, so these would give
+    the rights of whoever restores.
+    """
+    text = (metadata or {}).get("mode", "")
+    return int(text, 8) & 0o777 if _MODE.fullmatch(text) else None
+
+
+def from_microseconds(value: int) -> datetime:
+    """Return the time ``value`` microseconds after 1970, or the nearest that a datetime holds."""
+    try:
+        return _EPOCH + timedelta(microseconds=value)
+    except OverflowError:
+        return _LATEST if value > 0 else _EARLIEST
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return the whole microseconds from 1970 to ``moment``, which is aware."""
+    return (moment - _EPOCH) // _MICROSECOND

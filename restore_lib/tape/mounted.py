@@ -1,0 +1,61 @@
+"""The format as it is met on a mounted volume: its label, its tape files, its sealed indexes."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from restore_lib.errors import (
+    EndOfData,
+    ForeignTape,
+    MediumError,
+    TapeflowError,
+    UnknownFormat,
+)
+from restore_lib.tape import tar
+from restore_lib.tape.label import Label, decode_label
+from restore_lib.tape.members import INDEX
+from restore_lib.tape.streams import BlockReader, read_exactly
+
+if TYPE_CHECKING:
+    from restore_lib.library.base import Drive
+
+
+def read_label(drive: "Drive") -> Label | None:
+    """Return the label of the volume in the drive, None when it is blank.
+
+    Raises ForeignTape when tape file 0 is no label of ours, UnknownFormat when it is one of another
+    version, and what the drive raises. The head is behind the label's filemark afterwards.
+    """
+    drive.rewind()
+    found: list[bytes] = []
+    try:
+        found.extend(blocks(drive))
+    except EndOfData:
+        if not found:
+            return None
+    try:
+        return decode_label(b"".join(found))
+    except UnknownFormat:
+        raise
+    except TapeflowError as error:
+        raise ForeignTape(f"Volume {drive.barcode()}: {error.message}") from error
+
+
+def blocks(drive: "Drive") -> Iterator[bytes]:
+    """Yield the blocks from here to the next filemark, which is passed."""
+    while (block := drive.read()) is not None:
+        yield block
+
+
+def sealed_index(drive: "Drive", block_size: int, file: int, offset: int) -> bytes:
+    """Read the index, as stored, of a committed segment; ``offset`` is that of its payload.
+
+    MediumError when it is not there.
+    """
+    start = offset - tar.RECORD
+    drive.locate(file, start // block_size)
+    stream = BlockReader(blocks(drive))
+    read_exactly(stream, start % block_size)
+    entry = next(tar.entries(stream), None)
+    if entry is None or entry.name != INDEX:
+        raise MediumError(f"Tape file {file} of volume {drive.barcode()} has no {INDEX}.")
+    return entry.read()

@@ -1,0 +1,97 @@
+"""Byte streams: the small protocols that this package asks for, and blocks read as a stream."""
+
+import contextlib
+import errno
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from restore_lib.errors import DiskFull
+
+CHUNK = 1 << 20
+
+
+class Readable(Protocol):
+    """Anything that gives bytes in order, such as a file, a socket or a drive."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to ``size`` bytes; empty only at the end."""
+        ...
+
+
+class Writable(Protocol):
+    """Anything that takes bytes in order."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of ``data``."""
+        ...
+
+
+class BlockReader:
+    """The blocks of one tape file as a stream, counted and digested as they pass.
+
+    ``blocks`` and ``sha256`` (hex) tell of the blocks taken so far; of the whole tape file once the
+    stream has been read to its end.
+    """
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._source: Iterator[bytes] = iter(blocks)
+        self._digest = hashlib.sha256()
+        self._block = b""
+        self._taken = 0
+        self.blocks = 0
+
+    @property
+    def sha256(self) -> str:
+        """Digest (hex) of the blocks taken so far."""
+        return self._digest.hexdigest()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to ``size`` bytes, never across a block; empty only at the end."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(CHUNK), b""))
+        while self._taken == len(self._block):
+            block = next(self._source, None)
+            if block is None:
+                return b""
+            self._digest.update(block)
+            self.blocks += 1
+            self._block, self._taken = block, 0
+        data = self._block[self._taken : self._taken + size]
+        self._taken += len(data)
+        return data
+
+
+def read_exactly(stream: Readable, size: int) -> bytes:
+    """Return ``size`` bytes, or fewer when the stream ends before."""
+    data = stream.read(size)
+    if len(data) == size or not data:
+        return data
+    parts = [data]
+    missing = size - len(data)
+    while missing and (data := stream.read(missing)):
+        parts.append(data)
+        missing -= len(data)
+    return b"".join(parts)
+
+
+def digest_of(stream: Readable) -> tuple[int, str]:
+    """Read ``stream`` to its end; return its size in bytes and its SHA-256 (hex)."""
+    digest = hashlib.sha256()
+    size = 0
+    while data := stream.read(CHUNK):
+        digest.update(data)
+        size += len(data)
+    return size, digest.hexdigest()
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn "no space left" and "quota exceeded" into DiskFull that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"There is no room for {path}.") from error
+        raise

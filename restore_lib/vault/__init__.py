@@ -1,0 +1,1 @@
+"""Volumes on their way: boxes, shipments, documents, couriers, recalls."""

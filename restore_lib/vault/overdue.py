@@ -1,0 +1,67 @@
+"""Shipments that have not come in time: flagged, asked for again, given up in the end."""
+
+from restore_lib.catalog import shipments
+from restore_lib.model.shipment import (
+    EXPECTED_LINES,
+    SHIPMENT_ROUTE,
+    Direction,
+    LineState,
+    Shipment,
+    ShipmentState,
+)
+from restore_lib.model.volume import Custody, Flag
+from restore_lib.site import Site
+from restore_lib.vault.desk import ReceiveResult, Visit, due
+from restore_lib.vault.ledger import Ledger
+from restore_lib.vault.outbound import announce
+from restore_lib.vault.recalls import give_up, send_pick_list
+
+_UNDERWAY = SHIPMENT_ROUTE[: SHIPMENT_ROUTE.index(ShipmentState.ARRIVED)]
+
+
+def overdue(site: Site, actor: str) -> ReceiveResult:
+    """Flag the volumes of shipments that are past their time, and announce these again.
+
+    Each time counts as a round, and gives twice the transit time more. After the last round that
+    the config allows, the volumes of a recall are given up for lost, and a shipment to the vault is
+    left to a person, its volumes flagged.
+    """
+    visit = Visit.begin(site, actor)
+    with site.catalog.read() as connection:
+        late = shipments.find(connection, states=_UNDERWAY, due_before=visit.now)
+    result = ReceiveResult()
+    for shipment in late:
+        _announce_again(site, shipment)
+        with site.catalog.write() as connection:
+            ledger = Ledger.open(connection, visit, shipment.id)
+            if ledger is not None and ledger.shipment == shipment:
+                result += _overdue(ledger)
+    return result
+
+
+def _announce_again(site: Site, shipment: Shipment) -> None:
+    if shipment.direction is Direction.OUT:
+        announce(site, shipment.id)
+    elif shipment.round + 1 < site.config.restore.rounds:
+        send_pick_list(site, shipment)
+
+
+def _overdue(ledger: Ledger) -> ReceiveResult:
+    shipment = ledger.shipment
+    last = shipment.round + 1 >= ledger.visit.site.config.restore.rounds
+    expected = ledger.in_state(*EXPECTED_LINES)
+    due_at = None if last else due(ledger.visit, shipment.vault)
+    if shipment.direction is Direction.OUT:
+        missed = tuple(expected)
+    else:
+        missed = tuple(v.barcode for v in ledger.volumes(expected, Custody.VAULTRETRIEVE))
+    ledger.flag(missed, Flag.OVERDUE, f"due {shipment.due_at:%Y-%m-%d %H:%M} UTC")
+    ledger.audit("vault.overdue", round=shipment.round, volumes=missed)
+    if last and shipment.direction is Direction.IN:
+        ledger.mark(set(expected) - set(missed), LineState.RECEIVED, "came with another shipment")
+        ledger.mark(missed, LineState.OMITTED, "never delivered")
+        ledger.advance(ShipmentState.CANCELLED)
+        give_up(ledger, missed)
+        return ReceiveResult(closed=(shipment.id,), overdue=missed, lost=missed)
+    shipments.postpone(ledger.connection, shipment, due_at)
+    return ReceiveResult(advanced=(shipment.id,), overdue=missed)

@@ -1,0 +1,48 @@
+"""A site with a local store, on SQLite and on PostgreSQL, and a library of blank volumes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from restore_lib.config import load_config
+from restore_lib.site import Site
+from restore_lib.tape.age import new_identity
+from tests.support.clock import ManualClock
+
+CONFIG = """
+[cluster]
+id = "test"
+[catalog]
+url = "{url}"
+[keys]
+recipients = ["{recipient}"]
+[stores.live]
+kind = "local"
+path = "live"
+[library]
+path = "tapes"
+slots = 8
+drives = 2
+import_export = 2
+capacity = 100000000
+"""
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    """The folder of the store ``live``."""
+    folder = tmp_path / "live"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def site(tmp_path: Path, live: Path, catalog_url: str) -> Iterator[Site]:
+    """The site, with its time standing still."""
+    _, recipient = new_identity()
+    path = tmp_path / "tapeflow.toml"
+    path.write_text(CONFIG.format(url=catalog_url, recipient=recipient))
+    opened = Site(load_config(path), ManualClock())
+    yield opened
+    opened.close()

@@ -1,0 +1,298 @@
+"""What every store keeps, whatever is behind it."""
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from restore_lib.errors import DigestMismatch, ObjectNameRefused, ObjectUnreadable
+from restore_lib.stores import s3_parts
+from restore_lib.stores.base import Store
+from tests.stores.conftest import Place, failing, get, keys, noise, put
+
+MOMENT = datetime(2012, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+HOSTILE = [
+    b"space in name",
+    b" lead and trail ",
+    b"new\nline",
+    b"quote'\"quote",
+    b"back\\slash",
+    b"percent%2e%2E%00",
+    b"a+b&c=d?e#f",
+    b"*?[x]$HOME`id`;|<>",
+    b"-rf",
+    b"...",
+    b".hidden",
+    b".tapeflow-tmp.not",
+    b"deep/.tapeflow-tmp/file",
+    "ünïcode/名前/🗝".encode(),
+    "e\u0301 and \u00e9".encode(),
+    b"x" * 255,
+    b"/".join([b"y" * 255] * 3 + [b"z" * 248]),
+]
+PATH_LIKE = [b"/absolute", b"../up", b"a/../b", b"./here", b"a//b", b"trailing/", b"/", b".", b".."]
+
+
+def test_an_object_comes_back_as_it_was_put(store: Store) -> None:
+    put(store, b"a/b", b"hello", metadata={"mode": "0640"}, modified_at=MOMENT)
+    assert get(store, b"a/b") == b"hello"
+    found = store.head(b"a/b")
+    assert found is not None
+    assert (found.key, found.size) == (b"a/b", 5)
+    assert found.metadata["mode"] == "0640"
+
+
+def test_every_size_comes_back(store: Store) -> None:
+    for size in (0, 1, 32768, 32769, 3_000_000):
+        data = noise(size)
+        put(store, b"object", data, chunk=100_001)
+        assert get(store, b"object") == data
+        assert [found.size for found in store.list()] == [size]
+
+
+def test_a_large_object_comes_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_parts, "MULTIPART_THRESHOLD", 5 << 20)
+    monkeypatch.setattr(s3_parts, "PART_SIZE", 5 << 20)
+    data = noise((12 << 20) + 7)
+    put(store, b"large", data, chunk=(1 << 20) + 1, content_type="text/plain")
+    digest = hashlib.sha256()
+    with store.open(b"large") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    assert digest.digest() == hashlib.sha256(data).digest()
+
+
+def test_list_and_head_tell_the_same(store: Store) -> None:
+    put(store, b"one", b"1" * 100)
+    (listed,) = store.list()
+    head = store.head(b"one")
+    assert head is not None
+    assert (listed.key, listed.size, listed.modified_at, listed.etag, listed.version) == (
+        head.key,
+        head.size,
+        head.modified_at,
+        head.etag,
+        head.version,
+    )
+    assert listed.modified_at.tzinfo is not None
+
+
+def test_hostile_names_come_back_byte_for_byte(store: Store) -> None:
+    for key in HOSTILE:
+        put(store, key, key)
+    assert keys(store) == sorted(HOSTILE)
+    for key in HOSTILE:
+        assert get(store, key) == key
+        store.delete(key)
+        assert store.head(key) is None
+    assert keys(store) == []
+
+
+def test_names_that_are_no_paths_are_kept_or_refused(place: Place, store: Store) -> None:
+    if place.root is None:
+        for key in PATH_LIKE:
+            put(store, key, key)
+        assert keys(store) == sorted(PATH_LIKE)
+        assert [get(store, key) for key in PATH_LIKE] == PATH_LIKE
+        return
+    before = sorted(place.root.parent.rglob("*"))
+    uses = (lambda key: put(store, key), store.head, store.delete, lambda key: get(store, key))
+    for key in [*PATH_LIKE, b"nul\0byte", b".tapeflow-tmp/x"]:
+        for use in uses:
+            with pytest.raises(ObjectNameRefused):
+                use(key)
+    assert sorted(place.root.parent.rglob("*")) == before
+
+
+def test_a_name_that_is_not_utf8_is_kept_or_refused(place: Place, store: Store) -> None:
+    key = b"caf\xe9/\xff\xfe"
+    if place.root is None:
+        with pytest.raises(ObjectNameRefused):
+            put(store, key)
+        return
+    put(store, key, b"latin")
+    assert get(store, key) == b"latin"
+    assert keys(store, b"caf\xe9") == [key]
+    assert (place.root / "caf\udce9/\udcff\udcfe").read_bytes() == b"latin"
+
+
+def test_the_empty_name_is_refused(store: Store) -> None:
+    with pytest.raises(ObjectNameRefused):
+        put(store, b"")
+
+
+def test_names_that_are_too_long_are_refused(place: Place, store: Store) -> None:
+    key = b"x" * 256 if place.root else b"x" * 1025
+    with pytest.raises(ObjectNameRefused):
+        put(store, key)
+    with pytest.raises(ObjectNameRefused):
+        store.head(key)
+
+
+def test_names_that_differ_in_case_or_form_are_different_objects(store: Store) -> None:
+    names = [b"A", b"a", "e\u0301".encode(), "\u00e9".encode()]
+    for name in names:
+        put(store, name, name)
+    assert keys(store) == sorted(names)
+    assert [get(store, name) for name in names] == names
+
+
+ORDERED = [b"a-b", b"a.b/c", b"a/b", b"a/b-c", b"a0", b"ab/c", b"b", "é/x".encode()]
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    for key in ORDERED:
+        put(store, key, key)
+    return store
+
+
+def test_list_keeps_to_the_prefix(filled: Store) -> None:
+    for prefix in (b"", b"a", b"a/", b"a/b", b"b", b"zz", b"a.b/c", b"\xc3"):
+        assert keys(filled, prefix) == [key for key in ORDERED if key.startswith(prefix)]
+
+
+def test_list_keeps_to_its_bounds(filled: Store) -> None:
+    for after in (None, b"", b"a", b"a-b", b"a/", b"a/a", b"a/b", b"a1", b"\xc3"):
+        for until in (None, b"a/b", b"a/b-d", b"b"):
+            expected = [
+                key
+                for key in ORDERED
+                if (after is None or key > after) and (until is None or key <= until)
+            ]
+            assert keys(filled, after=after, until=until) == expected
+
+
+def test_put_replaces(store: Store) -> None:
+    put(store, b"key", b"old")
+    (old,) = store.list()
+    put(store, b"key", b"newer")
+    (new,) = store.list()
+    assert get(store, b"key") == b"newer"
+    assert (old.size, new.size) == (3, 5)
+
+
+@pytest.mark.parametrize("wrong", ["digest", "short", "long"])
+def test_wrong_bytes_leave_the_old_object(store: Store, wrong: str) -> None:
+    put(store, b"key", b"old")
+    sha256 = hashlib.sha256(b"new bytes" if wrong != "digest" else b"others").hexdigest()
+    size = {"digest": 9, "short": 10, "long": 8}[wrong]
+    with pytest.raises(DigestMismatch):
+        store.put(b"key", [b"new ", b"bytes"], size=size, sha256=sha256)
+    assert get(store, b"key") == b"old"
+    with pytest.raises(DigestMismatch):
+        store.put(b"fresh/one", [b"new ", b"bytes"], size=size, sha256=sha256)
+    assert keys(store) == [b"key"]
+
+
+@pytest.mark.parametrize("error", [OSError("source"), EOFError("source"), ValueError("source")])
+def test_a_failing_source_leaves_the_old_object(store: Store, error: Exception) -> None:
+    put(store, b"key", b"old")
+    with pytest.raises(type(error)) as raised:
+        store.put(b"key", failing(b"new", error), size=6, sha256="0" * 64)
+    assert raised.value is error
+    assert get(store, b"key") == b"old"
+    assert keys(store) == [b"key"]
+    put(store, b"key", b"new")
+    assert get(store, b"key") == b"new"
+
+
+def test_a_source_that_fails_late_leaves_nothing(
+    store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_parts, "MULTIPART_THRESHOLD", 5 << 20)
+    monkeypatch.setattr(s3_parts, "PART_SIZE", 5 << 20)
+    with pytest.raises(ValueError, match="source"):
+        store.put(b"key", failing(noise(11 << 20), ValueError("source")), size=99 << 20, sha256="")
+    assert keys(store) == []
+    assert store.head(b"key") is None
+    if place.root:
+        assert not [path for path in place.root.rglob("*") if path.is_file()]
+
+
+def test_an_object_that_is_gone(store: Store) -> None:
+    assert store.head(b"no/such") is None
+    store.delete(b"no/such")
+    with pytest.raises(ObjectUnreadable, match="no/such"):
+        get(store, b"no/such")
+    put(store, b"no", b"a file where a folder would be")
+    assert store.head(b"no/such") is None
+    with pytest.raises(ObjectUnreadable):
+        get(store, b"no/such")
+
+
+def test_a_version_that_is_gone(store: Store) -> None:
+    put(store, b"key")
+    with pytest.raises(ObjectUnreadable):
+        get(store, b"key", version="00000000-0000-0000-0000-000000000000")
+
+
+def test_delete_removes_one_object(store: Store) -> None:
+    for key in (b"a/b/c", b"a/b/d", b"e/f/g"):
+        put(store, key)
+    store.delete(b"a/b/c")
+    store.delete(b"e/f/g")
+    assert keys(store) == [b"a/b/d"]
+    put(store, b"e", b"now a file")
+    assert keys(store) == [b"a/b/d", b"e"]
+
+
+def test_concurrent_puts_of_one_key_leave_one_of_them_whole(place: Place) -> None:
+    datas = [bytes([number]) * 300_000 for number in range(6)]
+    errors: list[Exception] = []
+    start = threading.Barrier(len(datas))
+
+    def write(data: bytes) -> None:
+        try:
+            with contextlib.closing(place.open()) as store:
+                start.wait()
+                put(store, b"new/folder/key", data, chunk=10_000)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=[data]) for data in datas]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with contextlib.closing(place.open()) as store:
+        assert keys(store) == [b"new/folder/key"]
+        assert get(store, b"new/folder/key") in datas
+
+
+def test_one_store_reads_while_it_writes_and_lists(store: Store) -> None:
+    data = noise(4_000_000)
+    for number in range(3):
+        put(store, b"in/%d" % number, data)
+
+    def chunks(key: bytes) -> Iterator[bytes]:
+        with store.open(key) as stream:
+            while chunk := stream.read(70_000):
+                yield chunk
+
+    for found in store.list(b"in/"):
+        digest = hashlib.sha256(data).hexdigest()
+        name = found.key.replace(b"in", b"out")
+        store.put(name, chunks(found.key), size=found.size, sha256=digest)
+    assert [get(store, key) == data for key in keys(store, b"out/")] == [True] * 3
+
+
+def test_a_reader_may_stop_early(store: Store) -> None:
+    put(store, b"key", noise(5_000_000))
+    for _ in range(12):
+        with store.open(b"key") as stream:
+            assert stream.read(10) == noise(10)
+
+    def fail() -> None:
+        with store.open(b"key") as stream:
+            stream.read(1_500_000)
+            raise ValueError("reader")
+
+    with pytest.raises(ValueError, match="reader"):
+        fail()
+    assert len(get(store, b"key")) == 5_000_000
