@@ -1,1 +1,1 @@
-"""The demonstration: real Airflow, real files, virtual tapes."""
+"""The demonstration: a runaway deletion, and everything back from virtual tapes in a vault."""

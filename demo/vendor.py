@@ -62,6 +62,9 @@ class Decision:
     moved: bool = False
 
 
+_DECISION = TypeAdapter(Decision)
+
+
 class Vendor:
     """One vendor: the documents of one courier, and the vaults that it serves."""
 
@@ -221,7 +224,7 @@ def _image(folder: Path, barcode: str) -> Path:
 
 
 def _read(path: Path) -> Decision:
-    return TypeAdapter(Decision).validate_json(path.read_bytes())
+    return _DECISION.validate_json(path.read_bytes())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,12 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from restore_lib.errors import ConfigError
 
@@ -33,11 +38,12 @@ _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def _duration(value: object) -> object:
-    if not isinstance(value, str):
+    if isinstance(value, timedelta):
         return value
     for unit in sorted(_UNITS, key=len, reverse=True):
-        number = value.strip().removesuffix(unit)
-        if number != value.strip() and number.strip().replace(".", "", 1).isdigit():
+        text = value.strip() if isinstance(value, str) else ""
+        number = text.removesuffix(unit)
+        if number != text and number.strip().replace(".", "", 1).isdigit():
             return timedelta(seconds=float(number) * _UNITS[unit])
     msg = "a duration is a number and one of s, min, h, d, w, as in '4h'"
     raise ValueError(msg)
@@ -57,6 +63,16 @@ class Section(BaseModel):
     """A table of tapeflow.toml: an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, values: object) -> object:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and field.annotation is not bool:
+                msg = f"{name} can't be true or false"
+                raise ValueError(msg)
+        return values
 
 
 class ClusterConfig(Section):
@@ -149,8 +165,8 @@ class LibraryConfig(Section):
     slots: int = Field(default=100, ge=1)
     drives: int = Field(default=2, ge=1)
     import_export: int = Field(default=10, ge=1)
-    capacity: ByteSize = ByteSize(18 * 10**12)
-    lease: Duration = timedelta(seconds=60)
+    capacity: ByteSize = Field(default=ByteSize(18 * 10**12), ge=1)
+    lease: Duration = Field(default=timedelta(seconds=60), ge=timedelta(seconds=1))
 
 
 class CourierConfig(Section):
@@ -172,7 +188,7 @@ class RestoreConfig(Section):
     """Bounds of a restore."""
 
     batch_objects: int = Field(default=5000, ge=1)
-    batch_size: ByteSize = ByteSize(100 << 30)
+    batch_size: ByteSize = Field(default=ByteSize(100 << 30), ge=1)
     wave_batches: int = Field(default=300, ge=1, le=1000)
     rounds: int = Field(default=4, ge=1)
     reports: FilePath = Path("reports")
@@ -220,7 +236,20 @@ class Config(BaseSettings):
         if len(set(protected)) != len(protected):
             msg = "policies: a store is protected by one policy only"
             raise ValueError(msg)
+        for name, drill in self.drills.items():
+            self._check_scratch(name, drill.scratch)
         return self
+
+    def _check_scratch(self, drill: str, scratch: str) -> None:
+        """Refuse a scratch store that anyone else uses: a drill empties it."""
+        used = {policy.store for policy in self.policies.values()}
+        used |= {name for policy in self.policies.values() for name in policy.alternates}
+        for name in sorted(used):
+            if name == scratch or _overlap(self.stores[name], self.stores[scratch]):
+                msg = (
+                    f"drills.{drill}.scratch: {scratch!r} would be emptied, and {name!r} is in use"
+                )
+                raise ValueError(msg)
 
     def _references(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for name, policy in self.policies.items():
@@ -232,6 +261,13 @@ class Config(BaseSettings):
         for name, drill in self.drills.items():
             yield f"drills.{name}.policy", drill.policy, self.policies
             yield f"drills.{name}.scratch", drill.scratch, self.stores
+
+
+def _overlap(one: StoreConfig, other: StoreConfig) -> bool:
+    if isinstance(one, LocalStoreConfig) and isinstance(other, LocalStoreConfig):
+        first, second = one.path.resolve(), other.path.resolve()
+        return first.is_relative_to(second) or second.is_relative_to(first)
+    return one == other
 
 
 def config_path() -> Path:
@@ -254,6 +290,11 @@ def load_config(path: Path | None = None) -> Config:
     _check_environment(path)
     try:
         return _validate(raw, path.parent)
+    except SettingsError as error:
+        raise ConfigError(
+            f"A TAPEFLOW__ variable of the environment can't be parsed: {error}.",
+            remedy="write lists and tables in it as JSON",
+        ) from None
     except ValidationError as error:
         raise _explain(path, error) from None
 
@@ -301,7 +342,10 @@ def _absolute_catalog(config: Config, base: Path) -> Config:
 
 def _explain(path: Path, error: ValidationError) -> ConfigError:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in {"local", "s3", "sftp"})
+    loc = list(first["loc"])
+    if loc[:1] == ["stores"] and len(loc) > 2 and loc[2] in {"local", "s3", "sftp"}:
+        del loc[2]
+    where = ".".join(map(str, loc))
     more = error.error_count() - 1
     also = f" ({more} more after this one)" if more else ""
     if first["type"] == "extra_forbidden":

@@ -1,26 +1,28 @@
-"""One load: the staged stripes of a tape set, written to its volumes and committed."""
+"""One load: staged stripes of a tape set, written to its volumes and committed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from restore_lib.backup.stage import StagedFile, StagedStripe
-from restore_lib.backup.write import append_files, label_volume, read_back
-from restore_lib.catalog import audit, stripes, tape_sets
+from restore_lib.backup.write import append_files, check_label, label_volume, read_back
+from restore_lib.catalog import audit, recovery_points, stripes, tape_sets
 from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.catalog.stripes import NewTapeFile
 from restore_lib.catalog.tables import volumes as volume_table
 from restore_lib.catalog.tape_sets import SetFile, TapeSet
-from restore_lib.catalog.volumes import change, volumes
-from restore_lib.errors import MediumError, VolumeFull
+from restore_lib.catalog.volumes import change, set_flag, volumes
+from restore_lib.errors import GoElsewhere, VolumeAbsent
 from restore_lib.library.base import Drive
 from restore_lib.library.mounting import mounted
-from restore_lib.model.volume import Content, Health
+from restore_lib.model.volume import Content, Flag, Health
 from restore_lib.site import Site
 from restore_lib.tape.label import Label
-from restore_lib.tape.mounted import sealed_index
+from restore_lib.tape.mounted import read_label, sealed_index
+from restore_lib.tape.streams import digest_of
 from restore_lib.tape.volume_index import (
     Stripe,
     StripeMember,
@@ -30,6 +32,34 @@ from restore_lib.tape.volume_index import (
     encode_stripe_table,
     write_volume_index,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a backup job; of several at once, only the latest may write and commit."""
+
+    site: Site
+    actor: str
+    job_id: int
+    number: int
+
+    @classmethod
+    def begin(cls, site: Site, actor: str, job_id: int) -> "Run":
+        """Take the job over from all earlier runs of it."""
+        with site.catalog.write() as connection:
+            return cls(site, actor, job_id, recovery_points.begin_run(connection, job_id))
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a transaction of the catalog; LeaseLost when another run has taken over."""
+        with self.site.catalog.write() as connection:
+            recovery_points.check_run(connection, self.job_id, self.number, lock=True)
+            yield connection
+
+    def check(self) -> None:
+        """Raise LeaseLost when another run has taken over."""
+        with self.site.catalog.read() as connection:
+            recovery_points.check_run(connection, self.job_id, self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,65 +75,84 @@ class Load:
 class Writer:
     """Writes loads, volume by volume, under drive leases."""
 
-    def __init__(self, site: Site, actor: str) -> None:
-        self._site = site
-        self._actor = actor
-        self._leases = CatalogLeases(site.catalog, site.clock)
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._site = run.site
+        self._actor = run.actor
+        self._leases = CatalogLeases(run.site.catalog, run.site.clock)
 
-    def write(self, load: Load) -> None:
-        """Bring the load onto every volume of its set and read it back.
+    def write(self, load: Load) -> Load:
+        """Bring the load onto every volume of its set, read it back, and return it.
 
-        Nothing becomes visible. A volume that fails its read-back is marked as suspect before the
-        MediumError is raised; VolumeFull leaves the set as it was committed.
+        Where a volume is full before, the load that is returned is the part that fits on all of
+        them, and closes its set; it is empty when a blank volume has no room for one stripe. Nothing becomes visible. A volume that is absent, or that does not
+        read back as written, is marked so before VolumeAbsent or MediumError is raised.
         """
         with self._site.catalog.read() as connection:
             committed = tape_sets.files_of_set(connection, load.tape_set.id)
-        for position, barcode in enumerate(load.tape_set.barcodes):
-            label = self._label(load.tape_set, position, barcode)
-            try:
-                self._write_volume(load, label, committed)
-            except MediumError:
-                self._suspect(barcode)
-                raise
+        position = 0
+        while position < len(load.tape_set.barcodes):
+            label = self._label(load.tape_set, position)
+            fits = self._try_volume(load, label, committed)
+            if fits < len(load.staged):
+                load = replace(load, staged=load.staged[:fits], closes=True)
+                position = 0
+                if not fits and not load.tape_set.stripes:
+                    break
+            else:
+                position += 1
+        return load
 
-    def _write_volume(self, load: Load, label: Label, committed: Sequence[SetFile]) -> None:
+    def _try_volume(self, load: Load, label: Label, committed: Sequence[SetFile]) -> int:
+        try:
+            return self._write_volume(load, label, committed)
+        except VolumeAbsent as error:
+            self._mark(label.barcode, Health.LOST, error.message)
+            raise
+        except GoElsewhere as error:
+            self._mark(label.barcode, Health.SUSPECT, error.message)
+            raise
+
+    def _write_volume(self, load: Load, label: Label, committed: Sequence[SetFile]) -> int:
+        """Return how many of the load's stripes are on the volume; the set is closed if all are."""
         done = load.tape_set.stripes
         files = [stripe.files[label.position] for stripe in load.staged]
         ttl = self._site.config.library.lease
         with mounted(
             self._site.library, self._leases, label.barcode, self._actor, ttl=ttl
         ) as drive:
-            label_volume(drive, label)
-            self._labelled(label.barcode)
-            append_files(drive, label, done, [file.path for file in files])
-            read_back(drive, label, done, [(file.blocks, file.sha256) for file in files])
-            if load.closes:
-                self._close_volume(drive, load, label, files, committed)
+            self._run.check()
+            if done:
+                check_label(read_label(drive), label)
+            else:
+                label_volume(drive, label)
+                self._labelled(label.barcode)
+            fits = append_files(drive, label, done, [file.path for file in files])
+            if fits == len(files):
+                read_back(drive, label, done, [(file.blocks, file.sha256) for file in files])
+                if load.closes:
+                    self._close_volume(drive, load, label, committed)
+        return fits
 
     def _close_volume(
-        self,
-        drive: Drive,
-        load: Load,
-        label: Label,
-        files: Sequence[StagedFile],
-        committed: Sequence[SetFile],
+        self, drive: Drive, load: Load, label: Label, committed: Sequence[SetFile]
     ) -> None:
         """Write the last tape file; a volume without room for it does with its segments' own."""
         path = load.folder / f"closing-{label.position:02d}"
+        done = load.tape_set.stripes + len(load.staged)
         if label.is_parity:
             path.write_bytes(encode_stripe_table(_stripe_table(load, label, committed)))
         else:
-            _write_index(drive, path, label, files, committed)
-        try:
-            append_files(drive, label, load.tape_set.stripes + len(files), [path])
-        except VolumeFull:
-            return
-        finally:
-            path.unlink()
+            _write_index(drive, path, label, load, committed)
+        with path.open("rb") as closing:
+            size, sha256 = digest_of(closing)
+        if append_files(drive, label, done, [path]):
+            read_back(drive, label, done, [(size // label.block_size, sha256)])
+        path.unlink()
 
-    def _label(self, tape_set: TapeSet, position: int, barcode: str) -> Label:
+    def _label(self, tape_set: TapeSet, position: int) -> Label:
         return Label(
-            barcode=barcode,
+            barcode=tape_set.barcodes[position],
             cluster=self._site.config.cluster.id,
             tape_set=tape_set.id,
             k=tape_set.k,
@@ -115,28 +164,32 @@ class Writer:
         )
 
     def _labelled(self, barcode: str) -> None:
-        with self._site.catalog.write() as connection:
+        with self._run.write() as connection:
             [volume] = volumes(connection, [barcode])
             if volume.content is Content.BLANK:
                 self._content(connection, [barcode], Content.BLANK, Content.LABELLED)
 
-    def _suspect(self, barcode: str) -> None:
-        with self._site.catalog.write() as connection:
+    def _mark(self, barcode: str, health: Health, reason: str) -> None:
+        with self._run.write() as connection:
             if volumes(connection, [barcode], health=[Health.OK]):
+                who, at = self._actor, self._site.clock.now()
                 change(
                     connection,
                     [barcode],
                     "health",
                     Health.OK,
-                    Health.SUSPECT,
-                    actor=self._actor,
-                    reason="did not read back as written",
-                    at=self._site.clock.now(),
+                    health,
+                    actor=who,
+                    reason=reason,
+                    at=at,
                 )
+                if health is Health.LOST:
+                    set_flag(connection, [barcode], Flag.MISSING, actor=who, reason=reason, at=at)
 
     def commit(self, load: Load, rp_id: int, store: str, started: dict[bytes, int]) -> None:
         """Make a written load visible in one transaction; ``started`` is brought up to date."""
-        with self._site.catalog.write() as connection:
+        pending = started
+        with self._run.write() as connection:
             at = self._site.clock.now()
             if load.staged:
                 pending = stripes.commit_stripes(
@@ -152,7 +205,7 @@ class Writer:
                 self._count(connection, load)
             if load.closes:
                 self.close(connection, load.tape_set)
-        if load.staged:
+        if pending is not started:
             started.clear()
             started.update(pending)
 
@@ -243,11 +296,7 @@ def _stripe_table(load: Load, label: Label, committed: Sequence[SetFile]) -> Str
 
 
 def _write_index(
-    drive: Drive,
-    path: Path,
-    label: Label,
-    files: Sequence[StagedFile],
-    committed: Sequence[SetFile],
+    drive: Drive, path: Path, label: Label, load: Load, committed: Sequence[SetFile]
 ) -> None:
     earlier = [file for file in committed if file.position == label.position]
     listed = [TapeFile(file.stripe, file.blocks, file.sha256) for file in earlier]
@@ -256,8 +305,9 @@ def _write_index(
         for file in earlier
         if file.index_offset is not None
     ]
-    for number, new in enumerate(files, len(earlier) + 1):
-        listed.append(TapeFile(number, new.blocks, new.sha256))
-        sealed.append((number, new.sealed_index or b""))
+    for stripe in load.staged:
+        new = stripe.files[label.position]
+        listed.append(TapeFile(stripe.number, new.blocks, new.sha256))
+        sealed.append((stripe.number, new.sealed_index or b""))
     index = VolumeIndex(label.barcode, label.tape_set, tuple(listed))
     write_volume_index(path, index, sealed, label.block_size)

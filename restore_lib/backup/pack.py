@@ -56,7 +56,7 @@ class Geometry:
     @property
     def part_size(self) -> int:
         """The largest piece of plaintext that surely fits a segment of its own."""
-        overhead = empty_size(self.recipients) + 64 * 1024
+        overhead = empty_size(self.recipients) + min(64 << 10, self.segment_size // 4)
         slack = self.segment_size // 128
         return max(self.segment_size - overhead - slack, self.block_size // 2)
 
@@ -66,6 +66,11 @@ class Geometry:
         stripes = max(1, self.volume_size // self.segment_size)
         full = stripes * self.k * self.segment_size
         return full - full // 32
+
+    def stripe_size(self, target: int) -> int:
+        """Return the bytes that a stripe of segments of ``target`` bytes takes, parity included."""
+        blocks = -(-target // self.block_size)
+        return (self.k + self.m) * blocks * self.block_size
 
     def target(self, load: int) -> int:
         """Return the segment size that spreads a weight of ``load`` evenly over whole stripes."""

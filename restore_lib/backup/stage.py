@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,6 +47,16 @@ class StagedStripe:
     files: tuple[StagedFile, ...]
     extents: tuple[NewExtent, ...]
 
+    def renumbered(self, number: int) -> "StagedStripe":
+        """Return the same stripe as stripe ``number`` of another set; its files stay as they are."""
+        extents = tuple(replace(extent, stripe=number) for extent in self.extents)
+        return replace(self, number=number, extents=extents)
+
+    def remove(self) -> None:
+        """Remove its files from the staging disk."""
+        for file in self.files:
+            file.path.unlink()
+
 
 class Pieces:
     """The pieces of a job, one after the other, with a look at the next one."""
@@ -59,7 +69,7 @@ class Pieces:
         """Return the next piece and go on."""
         taken = self.next
         if taken is None:
-            raise StopIteration
+            raise IndexError("no piece is left")
         self.next = next(self._selected, None)
         return taken
 
@@ -138,22 +148,25 @@ class Stager:
         self._sources = sources
         self._progress = progress
 
-    def stage(self, work: Pieces, *, first: int, used: int, target: int) -> list[StagedStripe]:
-        """Stage pieces from ``work`` until it is empty or the set is full.
+    def stage(
+        self, work: Pieces, *, first: int, used: int, target: int, most: int
+    ) -> tuple[list[StagedStripe], bool]:
+        """Stage pieces from ``work`` until it is empty, the set is full or ``most`` stripes are.
 
         ``first`` is the number of the first stripe, ``used`` the bytes already on each volume,
-        ``target`` the wanted size of a segment in bytes.
+        ``target`` the wanted size of a segment in bytes. Return the stripes, and whether the set is
+        full while there is more work.
         """
         staged: list[StagedStripe] = []
         geometry = self._geometry
-        while work.next is not None:
+        while work.next is not None and len(staged) < most:
             if (first > 1 or staged) and used + geometry.segment_size > geometry.volume_size:
-                break
+                return staged, True
             stripe = self._stripe(work, first + len(staged), target)
             if stripe.extents:
                 staged.append(stripe)
                 used += max(self._bytes(file) for file in stripe.files)
-        return staged
+        return staged, False
 
     def _bytes(self, file: StagedFile) -> int:
         return file.blocks * self._geometry.block_size + 2 * len(file.sealed_index or b"")

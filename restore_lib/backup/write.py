@@ -4,32 +4,37 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from restore_lib.errors import ForeignTape, MediumError, TapeLostData
+from restore_lib.errors import EndOfData, ForeignTape, MediumError, TapeLostData, VolumeFull
 from restore_lib.library.base import Drive
 from restore_lib.tape.label import Label, encode_label
-from restore_lib.tape.mounted import blocks, read_label
+from restore_lib.tape.mounted import blocks, first_file, read_label
 
 
 def label_volume(drive: Drive, label: Label) -> None:
     """Write ``label`` to a blank volume; nothing happens when it is there already.
 
-    ForeignTape when the volume is not blank and has another label, or none of ours.
+    A part of this very label, as a crash leaves it, is written over. Raises ForeignTape when the
+    volume has another label, or none of ours, and MediumError when the label does not read back.
     """
-    found = read_label(drive)
-    if found is None:
+    data = encode_label(label)
+    begun, ended = first_file(drive)
+    if not ended and data.startswith(begun):
         drive.rewind()
-        data = encode_label(label)
         for start in range(0, len(data), label.block_size):
             drive.write(data[start : start + label.block_size])
         drive.write_filemark()
-        found = read_label(drive)
-    check_label(found, label)
+        if first_file(drive) != (data, True):
+            raise MediumError(
+                f"The label of volume {label.barcode} does not read back as written.",
+                volume=label.barcode,
+            )
+    check_label(read_label(drive), label)
 
 
 def check_label(found: Label | None, expected: Label) -> None:
     """Raise ForeignTape unless ``found`` is the label that the catalog expects."""
     if found is None:
-        raise TapeLostData(f"Volume {expected.barcode} is blank; the catalog has data on it.")
+        raise TapeLostData(f"Volume {expected.barcode} is blank; the catalog has a label on it.")
     ours = (expected.cluster, expected.barcode, expected.tape_set, expected.position)
     theirs = (found.cluster, found.barcode, found.tape_set, found.position)
     if ours != theirs:
@@ -40,11 +45,12 @@ def check_label(found: Label | None, expected: Label) -> None:
         )
 
 
-def append_files(drive: Drive, label: Label, committed: int, paths: Sequence[Path]) -> None:
+def append_files(drive: Drive, label: Label, committed: int, paths: Sequence[Path]) -> int:
     """Write tape files behind the last committed one, over whatever a crash left there.
 
-    ``committed`` is the number of tape files behind the label that the catalog knows. On return all
-    are on the medium. TapeLostData when the tape ends before them, VolumeFull when they don't fit.
+    ``committed`` is the number of tape files behind the label that the catalog knows. Return how
+    many of ``paths`` are on the medium now: fewer than all when the volume has no room for more.
+    TapeLostData when the tape ends before the committed files; nothing is then written.
     """
     end = drive.space_to_end()
     if end.file < committed + 1:
@@ -53,25 +59,40 @@ def append_files(drive: Drive, label: Label, committed: int, paths: Sequence[Pat
             f"{committed} tape files on it."
         )
     drive.locate(committed + 1)
-    for path in paths:
-        with path.open("rb") as staged:
-            while block := staged.read(label.block_size):
-                drive.write(block)
-        drive.write_filemark()
+    for written, path in enumerate(paths):
+        try:
+            _append(drive, label.block_size, path)
+        except VolumeFull:
+            return written
+    return len(paths)
 
 
 def read_back(
     drive: Drive, label: Label, committed: int, expected: Sequence[tuple[int, str]]
 ) -> None:
     """Read written tape files again; MediumError unless (blocks, SHA-256) are as expected."""
-    drive.locate(committed + 1)
     for number, wanted in enumerate(expected, committed + 1):
-        digest, count = hashlib.sha256(), 0
-        for block in blocks(drive):
-            digest.update(block)
-            count += 1
-        if (count, digest.hexdigest()) != wanted:
+        if _digest(drive, number) != wanted:
             raise MediumError(
                 f"Tape file {number} of volume {label.barcode} does not read back as written.",
                 volume=label.barcode,
             )
+
+
+def _append(drive: Drive, block_size: int, path: Path) -> None:
+    with path.open("rb") as staged:
+        while block := staged.read(block_size):
+            drive.write(block)
+    drive.write_filemark()
+
+
+def _digest(drive: Drive, number: int) -> tuple[int, str] | None:
+    digest, count = hashlib.sha256(), 0
+    try:
+        drive.locate(number)
+        for block in blocks(drive):
+            digest.update(block)
+            count += 1
+    except EndOfData:
+        return None
+    return count, digest.hexdigest()

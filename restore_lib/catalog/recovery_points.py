@@ -16,6 +16,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 
@@ -24,10 +25,13 @@ from restore_lib.catalog.tables import (
     backup_jobs,
     objects,
     recovery_points,
+    stripes,
     versions,
 )
-from restore_lib.errors import InvalidTransition, Refused
+from restore_lib.errors import InvalidTransition, LeaseLost, Refused
 from restore_lib.model.states import JobState, RecoveryPointState
+
+_BEGIN_LOCKS = 0x7A9E  # on PostgreSQL, backups of one store begin one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,15 @@ def newest_committed(connection: Connection, store: str) -> RecoveryPoint | None
     return found[0] if found else None
 
 
+def lock_store(connection: Connection, store: str) -> None:
+    """Keep other transactions from beginning a backup of ``store`` until this one ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(:space, hashtext(:store))"),
+            {"space": _BEGIN_LOCKS, "store": store},
+        )
+
+
 def begin_recovery_point(connection: Connection, policy: str, store: str, at: datetime) -> int:
     """Insert an open recovery point and return its id."""
     row = {
@@ -177,6 +190,29 @@ def job(connection: Connection, job_id: int) -> Job:
     return _job(row)
 
 
+def begin_run(connection: Connection, job_id: int) -> int:
+    """Count a run of a job and return its number; ``check_run`` refuses all earlier ones."""
+    query = (
+        update(backup_jobs)
+        .where(backup_jobs.c.id == job_id)
+        .values(run=backup_jobs.c.run + 1)
+        .returning(backup_jobs.c.run)
+    )
+    run: int = connection.execute(query).scalar_one()
+    return run
+
+
+def check_run(connection: Connection, job_id: int, run: int, *, lock: bool = False) -> None:
+    """Raise LeaseLost when a later run of the job has begun, or the job is done.
+
+    With ``lock``, none begins before this transaction ends.
+    """
+    query = select(backup_jobs.c.run, backup_jobs.c.state).where(backup_jobs.c.id == job_id)
+    row = connection.execute(query.with_for_update() if lock else query).one()
+    if (row.run, row.state) != (run, JobState.PLANNED):
+        raise LeaseLost(f"Another run of backup job {job_id} has taken over.", job=job_id)
+
+
 def end_job(connection: Connection, job_id: int, summary: Mapping[str, Any]) -> None:
     """Mark a job as done."""
     connection.execute(
@@ -238,7 +274,7 @@ def mark_gone(connection: Connection, version_ids: Sequence[int], rp_id: int) ->
 def changed_in(connection: Connection, rp_id: int) -> tuple[int, int, int]:
     """Return what recovery point ``rp_id`` backed up: objects, bytes, and objects gone since."""
     added = select(func.count(), func.coalesce(func.sum(versions.c.size), 0)).where(
-        versions.c.first_rp == rp_id, versions.c.sha256.is_not(None)
+        versions.c.first_rp == rp_id, live_at(rp_id)
     )
     count, size = connection.execute(added).one()
     newer = versions.alias()
@@ -251,11 +287,23 @@ def changed_in(connection: Connection, rp_id: int) -> tuple[int, int, int]:
                 newer.c.object_id == versions.c.object_id,
                 newer.c.first_rp == rp_id,
                 newer.c.sha256.is_not(None),
+                or_(newer.c.gone_rp.is_(None), newer.c.gone_rp > rp_id),
             ),
         )
-        .where(versions.c.gone_rp == rp_id, newer.c.id.is_(None))
+        .where(
+            versions.c.gone_rp == rp_id,
+            versions.c.first_rp < rp_id,
+            versions.c.sha256.is_not(None),
+            newer.c.id.is_(None),
+        )
     )
     return int(count), int(size), connection.execute(gone).scalar_one()
+
+
+def sets_written(connection: Connection, rp_id: int) -> list[str]:
+    """Return the tape sets that recovery point ``rp_id`` wrote stripes to, in order."""
+    query = select(stripes.c.tape_set).where(stripes.c.rp_id == rp_id).distinct()
+    return sorted(connection.execute(query).scalars())
 
 
 def counts_at(connection: Connection, store: str, rp_id: int) -> tuple[int, int]:

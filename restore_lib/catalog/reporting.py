@@ -141,14 +141,22 @@ def tallies(connection: Connection, request_id: int) -> list[Tally]:
         .subquery()
     )
     kinds = [column for column in marked.c if column is not marked.c.size]
-    sums = func.count(), func.coalesce(func.sum(marked.c.size), 0)
+    query = select(
+        *kinds,
+        func.count().label("objects"),
+        func.coalesce(func.sum(marked.c.size), 0).label("bytes"),
+    ).group_by(*kinds)
     return [
         Tally(
-            ItemState(state), _way(way), LossClass(loss_class), code, bool(known), count, int(size)
+            ItemState(row.state),
+            _way(row.way),
+            LossClass(row.loss_class),
+            row.error_code,
+            bool(row.proven),
+            row.objects,
+            int(row.bytes),
         )
-        for state, way, loss_class, code, known, count, size in connection.execute(
-            select(*kinds, *sums).group_by(*kinds)
-        )
+        for row in connection.execute(query)
     ]
 
 
@@ -158,10 +166,10 @@ def wave_rows(connection: Connection, request_id: int) -> list[WaveRow]:
     query = (
         select(
             waves,
-            func.count(batches.c.id),
-            func.coalesce(func.sum(batches.c.objects), 0),
-            func.coalesce(func.sum(back.c.restored), 0),
-            func.coalesce(func.sum(batches.c.bytes), 0),
+            func.count(batches.c.id).label("batches"),
+            func.coalesce(func.sum(batches.c.objects), 0).label("objects"),
+            func.coalesce(func.sum(back.c.restored), 0).label("restored"),
+            func.coalesce(func.sum(batches.c.bytes), 0).label("bytes"),
         )
         .outerjoin(batches, batches.c.wave_id == waves.c.id)
         .outerjoin(back, back.c.batch_id == batches.c.id)
@@ -176,7 +184,10 @@ def wave_rows(connection: Connection, request_id: int) -> list[WaveRow]:
             row.runner,
             row.opened_at,
             row.settled_at,
-            *map(int, row[-4:]),
+            row.batches,
+            int(row.objects),
+            int(row.restored),
+            int(row.bytes),
         )
         for row in connection.execute(query)
     ]
@@ -218,8 +229,8 @@ def shipment_rows(connection: Connection, request_id: int) -> list[ShipmentRow]:
     query = (
         select(
             shipments,
-            func.count(case((line.state != LineState.EXTRA, 1))),
-            func.count(case((line.state == LineState.OMITTED, 1))),
+            func.count(case((line.state != LineState.EXTRA, 1))).label("volumes"),
+            func.count(case((line.state == LineState.OMITTED, 1))).label("omitted"),
         )
         .outerjoin(shipment_lines, line.shipment_id == shipments.c.id)
         .where(_recalls_of(request_id))
@@ -235,7 +246,8 @@ def shipment_rows(connection: Connection, request_id: int) -> list[ShipmentRow]:
             row.follows,
             row.created_at,
             row.arrived_at,
-            *row[-2:],
+            row.volumes,
+            row.omitted,
         )
         for row in connection.execute(query)
     ]

@@ -86,6 +86,7 @@ backup_jobs = Table(
     Column("objects", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("state", String(16), nullable=False),
+    Column("run", Integer, nullable=False, server_default="0"),
     Column("summary", Json, nullable=False),
 )
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
 
 from restore_lib.catalog.tables import backup_jobs, stripes, tape_files, tape_sets, volumes
 from restore_lib.errors import InvalidTransition, NoScratchVolume
 from restore_lib.model.states import JobState, SetState
 from restore_lib.model.volume import Content, Custody, Health
+
+_CREATION_LOCK = 0x7A9E5E7  # on PostgreSQL, sets are made one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +59,26 @@ def sets_of_job(connection: Connection, job_id: int) -> list[TapeSet]:
     return [_tape_set(connection, row) for row in connection.execute(query).all()]
 
 
-def claim_open_set(
-    connection: Connection, policy: str, job_id: int, geometry: tuple[int, int, int]
-) -> TapeSet | None:
-    """Give a job an open set of its policy and (k, m, block size) that no running job holds."""
-    k, m, block_size = geometry
+def idle_open_sets(connection: Connection, policy: str) -> list[TapeSet]:
+    """Return the open sets of a policy that no running job holds, oldest first.
+
+    On PostgreSQL they are kept from other jobs until this transaction ends; those that another
+    transaction keeps are left out.
+    """
     idle = or_(tape_sets.c.job_id.is_(None), backup_jobs.c.state == JobState.DONE)
-    unusable = (
-        select(volumes.c.barcode)
-        .where(
-            volumes.c.tape_set == tape_sets.c.id,
-            or_(volumes.c.custody != Custody.MOUNTABLE, volumes.c.health != Health.OK),
-        )
-        .exists()
-    )
     query = (
         select(tape_sets)
         .outerjoin(backup_jobs, backup_jobs.c.id == tape_sets.c.job_id)
-        .where(
-            tape_sets.c.policy == policy,
-            tape_sets.c.state == SetState.OPEN,
-            and_(tape_sets.c.k == k, tape_sets.c.m == m, tape_sets.c.block_size == block_size),
-            idle,
-            ~unusable,
-        )
+        .where(tape_sets.c.policy == policy, tape_sets.c.state == SetState.OPEN, idle)
         .order_by(tape_sets.c.id)
-        .limit(1)
+        .with_for_update(of=tape_sets, skip_locked=True)
     )
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    held = tape_sets.c.job_id.is_not_distinct_from(row.job_id)
-    done = connection.execute(
-        update(tape_sets).where(tape_sets.c.id == row.id, held).values(job_id=job_id)
-    )
-    return _tape_set(connection, row) if done.rowcount == 1 else None
+    return [_tape_set(connection, row) for row in connection.execute(query).all()]
+
+
+def claim_set(connection: Connection, set_id: str, job_id: int) -> None:
+    """Give an idle open set, as ``idle_open_sets`` returns it, to a job."""
+    connection.execute(update(tape_sets).where(tape_sets.c.id == set_id).values(job_id=job_id))
 
 
 def create_set(
@@ -106,6 +93,7 @@ def create_set(
     at: datetime,
 ) -> TapeSet:
     """Make a set of blank volumes for a job; NoScratchVolume when there are too few."""
+    _lock_creation(connection)
     scratch = _scratch(connection, k + m)
     made = connection.execute(select(func.count()).select_from(tape_sets)).scalar_one()
     set_id = f"{policy}-{made + 1:05d}"
@@ -162,6 +150,7 @@ def files_of_set(connection: Connection, set_id: str) -> list[SetFile]:
 
 def replace_volumes(connection: Connection, set_id: str, spoiled: Sequence[str]) -> None:
     """Put blank volumes in the places of spoiled ones, in a set that holds nothing yet."""
+    _lock_creation(connection)
     members = volumes.c.tape_set == set_id
     places = connection.execute(
         select(volumes.c.barcode, volumes.c.position).where(members, volumes.c.barcode.in_(spoiled))
@@ -173,6 +162,12 @@ def replace_volumes(connection: Connection, set_id: str, spoiled: Sequence[str])
     )
     for (_, position), barcode in zip(places, _scratch(connection, len(places)), strict=True):
         _assign(connection, set_id, position, barcode)
+
+
+def _lock_creation(connection: Connection) -> None:
+    """Number sets, and take blank volumes, one transaction after the other."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _CREATION_LOCK})
 
 
 def _scratch(connection: Connection, count: int) -> list[str]:
@@ -187,7 +182,6 @@ def _scratch(connection: Connection, count: int) -> list[str]:
             )
             .order_by(volumes.c.barcode)
             .limit(count)
-            .with_for_update(skip_locked=True)
         ).scalars()
     )
     if len(blank) < count:

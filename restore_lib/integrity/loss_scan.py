@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from itertools import zip_longest
-from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from restore_lib.catalog.engine import Catalog
 from restore_lib.catalog.incidents import BackedUp, Loss
 from restore_lib.catalog.recovery_points import RecoveryPoint, newest_committed
 from restore_lib.errors import Refused
-from restore_lib.integrity.reference import load_reference
+from restore_lib.integrity.reference import EPOCH, load_reference
 from restore_lib.integrity.scratch import fill, scratch_database
 from restore_lib.model.objects import StoredObject, display_key
 from restore_lib.model.progress import Progress, Silent
@@ -158,7 +158,8 @@ def _load_backed_up(
 
 
 def _row(each: BackedUp) -> tuple[bytes, int, bytes, int]:
-    return each.key, each.size, bytes.fromhex(each.sha256), floor(each.modified_at.timestamp())
+    modified = (each.modified_at - EPOCH) // timedelta(seconds=1)
+    return each.key, each.size, bytes.fromhex(each.sha256), modified
 
 
 def _compare(database: duckdb.DuckDBPyConnection) -> LossCounts:

@@ -19,12 +19,13 @@ import duckdb
 
 from restore_lib.errors import Refused
 from restore_lib.integrity.reference_columns import TEXT, WHAT, Column, column, key_of
-from restore_lib.integrity.scratch import fill, scratch_database
+from restore_lib.integrity.scratch import disk_is_full, fill, scratch_database
 from restore_lib.model.objects import StoredObject, display_key
 
 _PARQUET = b"PAR1"
+_KEYS = {"key", "key_b64"}
 _PROBE = 64 << 10
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY_REMEDY = "give it a column key, or key_b64 for names that are not UTF-8"
 
 
@@ -60,7 +61,7 @@ def write_reference(objects: Iterable[StoredObject], path: Path) -> int:
     The file appears whole or not at all, with key_b64, size, modified_at and etag.
     """
     rows = (
-        (each.key, each.size, (each.modified_at - _EPOCH) // timedelta(microseconds=1), each.etag)
+        (each.key, each.size, (each.modified_at - EPOCH) // timedelta(microseconds=1), each.etag)
         for each in objects
     )
     with scratch_database(path.parent) as database:
@@ -120,6 +121,8 @@ def _csv_names(path: Path) -> list[str]:
                 f"The header line of {path} is not CSV: {error}.",
                 remedy="write the table as CSV in UTF-8 with a header line, or as Parquet",
             ) from error
+    if not _KEYS.intersection(names):
+        raise _no_key(path)
     for name in WHAT:
         if names.count(name) > 1:
             raise Refused(f"{path} has two columns {name}.", remedy="leave one of them out")
@@ -138,9 +141,13 @@ def _columns(path: Path, types: dict[str, str]) -> dict[str, Column]:
                 remedy=f"it has to hold {WHAT[name]}",
             )
         found[name] = made
-    if not {"key", "key_b64"} & set(found):
-        raise Refused(f"{path} has no column key or key_b64.", remedy=_KEY_REMEDY)
+    if not _KEYS.intersection(found):
+        raise _no_key(path)
     return found
+
+
+def _no_key(path: Path) -> Refused:
+    return Refused(f"{path} has no column key or key_b64.", remedy=_KEY_REMEDY)
 
 
 def _check_values(raw: duckdb.DuckDBPyRelation, path: Path, each: Column) -> None:
@@ -174,9 +181,9 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what DuckDB says of a file that it can't parse into Refused."""
     try:
         yield
-    except (duckdb.OutOfMemoryException, duckdb.IOException):
-        raise
     except duckdb.Error as error:
+        if disk_is_full(error):
+            raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         said = " ".join(lines[:3])
         remedy = "correct it; CSV has to be RFC 4180 in UTF-8, and names that are not UTF-8 are"

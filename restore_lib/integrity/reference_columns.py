@@ -69,7 +69,7 @@ def _sha256(text: str, kind: str) -> tuple[str, str] | None:
 
 
 def _modified_at(text: str, kind: str) -> tuple[str, str] | None:
-    seconds = "CAST(floor(epoch_us({}) / 1000000.0) AS BIGINT)"
+    seconds = "(epoch_us({0}) - (epoch_us({0}) % 1000000 + 1000000) % 1000000) // 1000000"
     if kind == _ZONED:
         return seconds.format("modified_at"), "NOT isfinite(modified_at)"
     if kind != TEXT:

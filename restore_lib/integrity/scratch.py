@@ -31,13 +31,18 @@ def scratch_database(staging: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         with _opened(folder) as database:
             yield database
-    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-        if isinstance(error, duckdb.IOException) and "No space left" not in str(error):
+    except duckdb.Error as error:
+        if not disk_is_full(error):
             raise
         raise DiskFull(f"The staging disk {staging} has no room to compare tables.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
+
+
+def disk_is_full(error: duckdb.Error) -> bool:
+    """Return whether the scratch database failed for want of disk."""
+    return isinstance(error, duckdb.OutOfMemoryException) or "No space left" in str(error)
 
 
 def fill(
@@ -67,10 +72,10 @@ def fill(
 @contextmanager
 def _opened(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     database = duckdb.connect(
-        str(folder / "scratch.duckdb"),
+        ":memory:",
         config={
             "memory_limit": MEMORY_LIMIT,
-            "temp_directory": str(folder / "spill"),
+            "temp_directory": str(folder),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         },

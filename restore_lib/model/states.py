@@ -49,6 +49,13 @@ class RequestState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class DrillState(StrEnum):
+    """How far a drill is; ENDED ones are measured and cleaned up."""
+
+    ACTIVE = "active"
+    ENDED = "ended"
+
+
 class WaveState(StrEnum):
     """OPEN while its batches run."""
 

@@ -29,6 +29,12 @@ FORMAT = 1
 GIVEN_UP = "given_up"
 """The code of a failed item that no single error ended: it was tried as often as is allowed."""
 _ENDS = ("restored", "kept", "unrestorable", "failed")
+_WAYS: Mapping[Way | None, str] = {
+    Way.PRESENT: "present",
+    Way.ALTERNATE: "from_alternates",
+    Way.PARITY: "rebuilt_from_parity",
+}
+_COUNTS = ("asked", *LossClass, *_ENDS, "unfinished", "verified", "unverified", *_WAYS.values())
 Span = tuple[datetime, datetime]
 
 
@@ -141,24 +147,13 @@ def counts_of(tallies: Iterable[Tally]) -> dict[str, int]:
     became of it. ``restored`` = ``verified`` + ``unverified``; of these ``present`` stood at the
     target already, ``from_alternates`` and ``rebuilt_from_parity`` came that way.
     """
-    counts = dict.fromkeys(
-        (
-            "asked on_tape changed_after_backup never_backed_up restored verified unverified "
-            "present from_alternates rebuilt_from_parity kept unrestorable failed unfinished"
-        ).split(),
-        0,
-    )
-    ways = {
-        Way.PRESENT: "present",
-        Way.ALTERNATE: "from_alternates",
-        Way.PARITY: "rebuilt_from_parity",
-    }
+    counts = dict.fromkeys(map(str, _COUNTS), 0)
     for tally in tallies:
         names = ["asked", str(tally.loss_class)]
         names.append(str(tally.state) if tally.state in ITEM_ENDS else "unfinished")
         if tally.state is ItemState.RESTORED:
             names.append("verified" if tally.proven else "unverified")
-            names += [ways[tally.way]] if tally.way in ways else []
+            names += [_WAYS[tally.way]] if tally.way in _WAYS else []
         for name in names:
             counts[name] += tally.objects
     return counts
@@ -184,7 +179,8 @@ def summary_of(counts: Mapping[str, int]) -> str:
     back = f"{counts['verified']:,} of {asked} came back verified"
     verdict = verdict_of(counts)
     if verdict is Verdict.PASSED:
-        return f"All of the {asked} asked for came back, and each was verified by its digest."
+        every = "The one object" if counts["asked"] == 1 else f"Each of the {asked}"
+        return f"{every} asked for came back and was verified by its digest."
     rest = _rest(counts)
     if verdict is Verdict.PARTIAL:
         return f"{back}. The rest is named in this report: {rest}."
@@ -198,10 +194,10 @@ def summary_of(counts: Mapping[str, int]) -> str:
 def _rest(counts: Mapping[str, int]) -> str:
     said = {
         "failed": "failed",
-        "unfinished": "have no end yet",
-        "unrestorable": "can't be restored",
-        "kept": "were kept as they stood at the target",
-        "unverified": "came back from an alternate store with no digest to verify them by",
+        "unfinished": "without an end so far",
+        "unrestorable": "not restorable",
+        "kept": "kept as found at the target",
+        "unverified": "copied from an alternate store with no digest to verify by",
     }
     return ", ".join(f"{counts[name]:,} {text}" for name, text in said.items() if counts[name])
 

@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 from restore_lib.restore.report_markup import Markup, joined, number, tag
 
-WIDTH = 1040.0
-LEFT = 132.0
-_PLOT = WIDTH - LEFT - 20.0
+WORK = "work"
+"""The look of bars that are only counted."""
+_WIDTH = 1040.0
+_LEFT = 132.0
+_PLOT = _WIDTH - _LEFT - 20.0
 _TOP = 28.0
 _ROW = 20.0
 _GAP = 12.0
@@ -62,7 +64,7 @@ class Scale:
 
     def x(self, at: datetime) -> float:
         """Return the place of a time in the chart."""
-        return LEFT + self.share(at) * _PLOT
+        return _LEFT + self.share(at) * _PLOT
 
 
 class Chart:
@@ -91,9 +93,9 @@ class Chart:
         floor = self._y + _HISTOGRAM
         for place, (good, failed) in enumerate(counts):
             tall = (_HISTOGRAM - 4) / most
-            self._column(place, floor, good * tall, "read", f"{number(good)} at work")
+            self._column(place, floor, good * tall, WORK, f"{number(good)} at work")
             self._column(place, floor - good * tall, failed * tall, bad, f"{number(failed)} failed")
-        self._note(f"at most {number(most)}", self._y + 32)
+        self._note(f"up to {number(most)}", self._y + 32)
         self._y = floor + _GAP
 
     def drawn(self) -> Markup:
@@ -102,7 +104,7 @@ class Chart:
             "svg",
             *_axis(self._scale, self._y),
             *self._parts,
-            viewBox=f"0 0 {WIDTH:g} {self._y + 4:g}",
+            viewBox=f"0 0 {_WIDTH:g} {self._y + 4:g}",
             role="img",
             aria_label=self._label,
         )
@@ -112,11 +114,11 @@ class Chart:
 
     def _note(self, text: str, y: float) -> None:
         if text:
-            self._parts.append(tag("text", text, x=LEFT - 8, y=y, class_="note"))
+            self._parts.append(tag("text", text, x=_LEFT - 8, y=y, class_="note"))
 
     def _column(self, place: int, floor: float, tall: float, look: str, title: str) -> None:
         if tall:
-            x, width = LEFT + place * _PLOT / _BINS, _PLOT / _BINS - 0.5
+            x, width = _LEFT + place * _PLOT / _BINS, _PLOT / _BINS - 0.5
             self._parts.append(_box((x, floor - tall), (width, tall), look, title))
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from restore_lib.model.objects import display_key
 
+UNKNOWN = "—"
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -43,7 +44,7 @@ def escaped(value: object) -> str:
 def number(value: float | None) -> str:
     """Return a number with its thousands apart and, below 100, one decimal; a dash for None."""
     if value is None:
-        return "–"
+        return UNKNOWN
     return f"{value:,.1f}" if value % 1 and value < 100 else f"{value:,.0f}"
 
 
@@ -56,9 +57,9 @@ def count(value: int, noun: str) -> str:
 def size(value: float | None) -> str:
     """Return bytes in the decimal units that tape drives use; a dash for None."""
     if value is None:
-        return "–"
+        return UNKNOWN
     power = 0
-    while value >= 1000 and power < len(_SIZES) - 1:
+    while value >= 999.95 and power < len(_SIZES) - 1:
         value /= 1000
         power += 1
     return f"{value:.0f} {_SIZES[power]}" if not power else f"{value:.1f} {_SIZES[power]}"
@@ -67,8 +68,8 @@ def size(value: float | None) -> str:
 def duration(seconds: float | None) -> str:
     """Return a duration in its two largest units; a dash for None."""
     if seconds is None:
-        return "–"
-    if seconds < 10:
+        return UNKNOWN
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     left = round(seconds)
     parts: list[tuple[int, str]] = []
@@ -87,4 +88,4 @@ def parsed(instant: str | None) -> datetime | None:
 def moment(instant: str | None) -> str:
     """Return a time of a report, which is UTC, to the second; a dash for None."""
     at = parsed(instant)
-    return "–" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+    return UNKNOWN if at is None else f"{at:%Y-%m-%d %H:%M:%S}"

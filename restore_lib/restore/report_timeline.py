@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from restore_lib.restore.report_chart import Bar, Chart, Lane, Scale, packed
+from restore_lib.restore.report_chart import WORK, Bar, Chart, Lane, Scale, packed
 from restore_lib.restore.report_markup import (
     Markup,
     count,
@@ -26,6 +26,7 @@ _MOST_BARS = 400
 _BAD = "failed"
 _ALTERNATES = "alternate stores"
 _LEGEND = {
+    WORK: "at work at the same time",
     "read": "read of one volume",
     "gather": "gathered from several volumes or rebuilt from parity",
     "alternate": "copied from alternate stores",
@@ -45,21 +46,23 @@ def timeline(report: Mapping[str, Any]) -> Markup:
         "Waves": [_wave(row, end) for row in report["waves"]],
         "Batches": [_batch(row, end) for row in _begun(report)],
     }
-    bars = [*chain.from_iterable(groups.values())]
-    scale = Scale.of(bars)
+    scale = Scale.of(chain.from_iterable(groups.values()))
     chart = Chart(scale, "Recalls, waves and batches over time")
+    looks: set[str] = set()
     for name, group in groups.items():
         lanes = packed(group)
         if name == "Batches":
             lanes = _lanes_by_volume(_begun(report), group) or lanes
         if len(lanes) > _MOST_LANES or len(group) > _MOST_BARS:
             chart.histogram(name, group, _BAD)
+            looks |= {WORK} | {bar.look for bar in group if bar.look == _BAD}
         elif lanes:
             chart.lanes(name, lanes)
+            looks |= {bar.look for bar in group}
     caption = f"{scale.start:%Y-%m-%d %H:%M:%S} to {scale.end:%Y-%m-%d %H:%M:%S}, times in UTC."
     return joined(
         tag("div", chart.drawn(), class_="chart"),
-        _legend({bar.look for bar in bars}),
+        _legend(looks),
         tag("p", caption, class_="quiet"),
     )
 

@@ -137,7 +137,8 @@ class SftpChannel:
                     if name not in {b".", b".."}:
                         yield name, attributes
         finally:
-            self.close_file(handle)
+            if not self.broken:
+                self.close_file(handle)
 
     def open_file(self, path: bytes) -> bytes:
         """Open ``path`` for reading and return its handle."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from restore_lib.errors import (
+    CorruptTapeFile,
     EndOfData,
     ForeignTape,
     MediumError,
@@ -18,6 +19,8 @@ from restore_lib.tape.streams import BlockReader, read_exactly
 if TYPE_CHECKING:
     from restore_lib.library.base import Drive
 
+_MAX_LABEL = 16 << 20
+
 
 def read_label(drive: "Drive") -> Label | None:
     """Return the label of the volume in the drive, None when it is blank.
@@ -25,19 +28,32 @@ def read_label(drive: "Drive") -> Label | None:
     Raises ForeignTape when tape file 0 is no label of ours, UnknownFormat when it is one of another
     version, and what the drive raises. The head is behind the label's filemark afterwards.
     """
-    drive.rewind()
-    found: list[bytes] = []
+    data, ended = first_file(drive)
+    if not data and not ended:
+        return None
     try:
-        found.extend(blocks(drive))
-    except EndOfData:
-        if not found:
-            return None
-    try:
-        return decode_label(b"".join(found))
+        return decode_label(data)
     except UnknownFormat:
         raise
     except TapeflowError as error:
         raise ForeignTape(f"Volume {drive.barcode()}: {error.message}") from error
+
+
+def first_file(drive: "Drive") -> tuple[bytes, bool]:
+    """Return tape file 0, and whether a filemark ends it; of a huge one only the beginning.
+
+    A blank volume has no bytes and no filemark; one that begins with a filemark has no bytes.
+    """
+    drive.rewind()
+    data = bytearray()
+    try:
+        for block in blocks(drive):
+            data += block
+            if len(data) > _MAX_LABEL:
+                break
+    except EndOfData:
+        return bytes(data), False
+    return bytes(data), True
 
 
 def blocks(drive: "Drive") -> Iterator[bytes]:
@@ -52,10 +68,18 @@ def sealed_index(drive: "Drive", block_size: int, file: int, offset: int) -> byt
     MediumError when it is not there.
     """
     start = offset - tar.RECORD
-    drive.locate(file, start // block_size)
-    stream = BlockReader(blocks(drive))
-    read_exactly(stream, start % block_size)
-    entry = next(tar.entries(stream), None)
-    if entry is None or entry.name != INDEX:
-        raise MediumError(f"Tape file {file} of volume {drive.barcode()} has no {INDEX}.")
-    return entry.read()
+    try:
+        drive.locate(file, start // block_size)
+        stream = BlockReader(blocks(drive))
+        read_exactly(stream, start % block_size)
+        entry = next(tar.entries(stream), None)
+        if entry is not None and entry.name == INDEX:
+            return entry.read()
+    except (EndOfData, CorruptTapeFile) as error:
+        raise _no_index(drive, file) from error
+    raise _no_index(drive, file)
+
+
+def _no_index(drive: "Drive", file: int) -> MediumError:
+    barcode = drive.barcode()
+    return MediumError(f"Tape file {file} of volume {barcode} has no {INDEX}.", volume=barcode)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from restore_lib.config import CourierConfig
 from restore_lib.errors import CourierUnavailable, DiskFull, Refused, TapeflowError
+from restore_lib.model.objects import display_key
 from restore_lib.vault.documents import Document, parse
 
 _SUFFIX = ".json"
@@ -92,24 +93,26 @@ class DirectoryCourier:
     def reject(self, name: str, reason: str) -> None:
         """Move a received document to ``rejected``, with ``<name>.reason.txt`` beside it."""
         stem = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
+        text = f"{reason}\n".encode(errors="backslashreplace")
         with self._mapped():
-            write_atomically(self._rejected / f"{stem}.reason.txt", f"{reason}\n".encode())
+            write_atomically(self._rejected / f"{stem}.reason.txt", text)
         self._move(name, self._rejected)
 
     def _read(self, name: str) -> Document | TapeflowError:
         path = self._from / name
+        shown = display_key(os.fsencode(name))
         try:
             if path.is_symlink() or not path.is_file():
-                return Refused(f"The document {name} is not a file.")
+                return Refused(f"The document {shown} is not a file.")
             with path.open("rb") as file:
                 text = file.read(_LARGEST + 1)
             if len(text) > _LARGEST:
-                return Refused(f"The document {name} is larger than {_LARGEST} bytes.")
-            return parse(name, text)
+                return Refused(f"The document {shown} is larger than {_LARGEST} bytes.")
+            return parse(shown, text)
         except TapeflowError as error:
             return error
         except OSError as error:
-            return Refused(f"The document {name} can't be read: {error.strerror}.")
+            return Refused(f"The document {shown} can't be read: {error.strerror}.")
 
     def _move(self, name: str, folder: Path) -> None:
         with self._mapped():

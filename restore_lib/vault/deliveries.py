@@ -69,8 +69,9 @@ def compare(
 ) -> Findings:
     """Compare what lies on the dock with what was to come.
 
-    ``elsewhere`` are the volumes that other open shipments are to bring: they are left to those.
-    Volumes that wait on the dock to go out are nobody's concern here.
+    ``elsewhere`` are the volumes that other open shipments are to bring: they are left to those,
+    but for those that this one was to bring and still may. Volumes that wait on the dock to go out
+    are nobody's concern here.
     """
     by_name = {v.barcode: v for v in known}
     custody = {name: v.custody for name, v in by_name.items()}
@@ -115,7 +116,10 @@ def _reconcile(ledger: Ledger, dock: set[str], note: DeliveryNote) -> ReceiveRes
         for line in shipments.open_lines(ledger.connection, dock, Direction.IN)
         if line.shipment_id != ledger.shipment.id and line.state in EXPECTED_LINES
     }
-    found = compare(ledger.lines, dock, ledger.volumes(names | dock), elsewhere)
+    lines = ledger.lines
+    if ledger.shipment.ended:
+        lines = [line for line in lines if line.barcode not in elsewhere]
+    found = compare(lines, dock, ledger.volumes(names | dock), elsewhere)
     if not ledger.shipment.ended:
         way = route(ledger.shipment.state, ShipmentState.RECONCILING)
         ledger.advance(*way, arrived_at=ledger.visit.now)

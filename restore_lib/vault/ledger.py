@@ -38,13 +38,15 @@ class Ledger:
         """Bring the lines of these volumes to ``state``."""
         wanted = set(barcodes)
         chosen = [line for line in self.lines if line.barcode in wanted]
-        shipments.change_lines(self.connection, chosen, state, note=note)
-        self._reread()
+        if chosen:
+            shipments.change_lines(self.connection, chosen, state, note=note)
+            self._reread()
 
     def add_extra(self, barcodes: list[str], note: str) -> None:
         """Add lines for volumes that are not on the list."""
-        shipments.add_extra_lines(self.connection, self.shipment, barcodes, note)
-        self._reread()
+        if barcodes:
+            shipments.add_extra_lines(self.connection, self.shipment, barcodes, note)
+            self._reread()
 
     def move(
         self,

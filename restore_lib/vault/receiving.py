@@ -1,7 +1,10 @@
 """Everything that waits at the couriers, worked through: the one way in which news come in."""
 
+import os
+
 from restore_lib.catalog import shipments
 from restore_lib.errors import TapeflowError
+from restore_lib.model.objects import display_key
 from restore_lib.model.shipment import Direction, Shipment, ShipmentState
 from restore_lib.site import Site
 from restore_lib.vault.courier import Courier
@@ -67,7 +70,7 @@ def _work_through(
         if not problem:
             return _enter(visit, document)
     courier.reject(name, problem)
-    return ReceiveResult(rejected=(name,))
+    return ReceiveResult(rejected=(display_key(os.fsencode(name)),))
 
 
 def _enter(visit: Visit, document: Document) -> ReceiveResult:

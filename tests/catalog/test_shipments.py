@@ -26,7 +26,7 @@ BOXES = {"V00001": 1, "V00002": 1, "V00003": 2}
 def make(connection: Connection, **more: Any) -> Shipment:
     if not volumes.volumes(connection):
         volumes.add_blank(connection, [*BOXES, "V00009"], actor="ann", at=NOW)
-    values = {
+    values: dict[str, Any] = {
         "direction": Direction.IN,
         "vault": "north",
         "reason": Reason.RESTORE,

@@ -39,8 +39,8 @@ def back_up(
     with catalog.write() as connection:
         rp_id = begin_recovery_point(connection, "policy", store, AT)
         for key in gone:
-            object_id = select(objects.c.id).where(objects.c.store == store, objects.c.key == key)
-            live = versions.c.object_id == object_id.scalar_subquery()
+            known = select(objects.c.id).where(objects.c.store == store, objects.c.key == key)
+            live = versions.c.object_id == known.scalar_subquery()
             connection.execute(
                 update(versions).where(live, versions.c.gone_rp.is_(None)).values(gone_rp=rp_id)
             )

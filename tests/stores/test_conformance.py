@@ -283,10 +283,11 @@ def test_one_store_reads_while_it_writes_and_lists(store: Store) -> None:
 
 
 def test_a_reader_may_stop_early(store: Store) -> None:
-    put(store, b"key", noise(5_000_000))
+    data = noise(5_000_000)
+    put(store, b"key", data)
     for _ in range(12):
         with store.open(b"key") as stream:
-            assert stream.read(10) == noise(10)
+            assert stream.read(10) == data[:10]
 
     def fail() -> None:
         with store.open(b"key") as stream:
@@ -295,4 +296,4 @@ def test_a_reader_may_stop_early(store: Store) -> None:
 
     with pytest.raises(ValueError, match="reader"):
         fail()
-    assert len(get(store, b"key")) == 5_000_000
+    assert get(store, b"key") == data

@@ -1,7 +1,9 @@
 """What a bucket keeps beyond what every store keeps."""
 
 import hashlib
+import tempfile
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import NoCredentialsError
@@ -18,7 +20,7 @@ from restore_lib.errors import (
 )
 from restore_lib.stores import s3_errors, s3_parts
 from restore_lib.stores.s3 import S3Store
-from tests.stores.conftest import failing, get, keys, noise, put
+from tests.stores.conftest import failing, get, keys, noise, put, small_disk
 from tests.support.s3server import S3Server, running_s3_server
 
 MOMENT = datetime(2012, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
@@ -88,6 +90,18 @@ def test_a_part_beyond_memory_is_held_on_disk(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(s3_parts, "MEMORY", 10)
     (part,) = (part for part in s3_parts.cut([noise(95)], 100))
     assert part.size == 95
+
+
+def test_a_full_temporary_folder(
+    store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_parts, "MEMORY", 10)
+    with small_disk(tmp_path) as disk:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        with pytest.raises(DiskFull, match="disk"):
+            put(store, b"key", noise(3_000_000))
+        put(store, b"small")
+    assert keys(store) == [b"small"]
 
 
 def test_a_failed_upload_in_parts_is_aborted(

@@ -48,7 +48,6 @@ def test_an_unknown_host_is_refused(own_sshd: Sshd, own_store: SftpStore) -> Non
     with pytest.raises(HostKeyRefused, match=r"127\.0\.0\.1"):
         put(own_store, b"key")
     assert "Accepted publickey" not in own_sshd.log()
-    assert "authenticating" not in own_sshd.log().replace("[preauth]", "")
 
 
 def test_a_host_with_another_key_is_refused(own_sshd: Sshd, own_store: SftpStore) -> None:

@@ -50,6 +50,7 @@ class S3Server:
         self.corrupt: Callable[[bytes], bytes] = lambda body: body
         self.cut_after: int | None = None
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._client: Any = None
         self._names = itertools.count(1)
         self._server = make_server(
             "127.0.0.1", 0, self._answer, threaded=True, request_handler=_QuietHandler
@@ -76,7 +77,8 @@ class S3Server:
 
     def client(self) -> Any:
         """Return a client with rights to everything."""
-        return boto3.client("s3", endpoint_url=self.endpoint_url)
+        self._client = self._client or boto3.client("s3", endpoint_url=self.endpoint_url)
+        return self._client
 
     def bucket(self, *, versioned: bool = False) -> str:
         """Create a bucket and return its name."""

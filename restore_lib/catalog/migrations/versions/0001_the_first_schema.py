@@ -115,6 +115,7 @@ def upgrade() -> None:
         sa.Column("objects", sa.BigInteger(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("run", sa.Integer(), server_default="0", nullable=False),
         sa.Column("summary", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(
             ["rp_id"], ["recovery_points.id"], name=op.f("fk_backup_jobs_rp_id")

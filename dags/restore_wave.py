@@ -1,0 +1,91 @@
+"""Do what arrivals made possible: advance → claim → one task a batch → settle."""
+
+from airflow.sdk import DAG, Asset, AssetWatcher, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tapeflow_airflow.policies import TASK_DEFAULTS
+from tapeflow_airflow.runs import (
+    TAPE_POOL,
+    TAPE_QUEUE,
+    LoggedProgress,
+    actor,
+    open_site,
+    run_name,
+    show,
+)
+from tapeflow_airflow.triggers import ArrivalsTrigger
+
+ARRIVALS = Asset("tape_arrivals", watchers=[AssetWatcher(name="desk", trigger=ArrivalsTrigger())])
+
+with DAG(
+    "restore_wave",
+    schedule=[ARRIVALS],
+    catchup=False,
+    max_active_runs=4,
+    default_args=TASK_DEFAULTS | {"queue": TAPE_QUEUE},
+    tags=["tapeflow", "restore", "vault"],
+    description="Receive what has arrived, and read the batches whose volumes are all here",
+    doc_md="""
+### Restore wave
+Runs by itself when the triggerer sees work: a document from a vault or courier, a batch whose
+volumes are all in the library, a request to be planned, or the wave of a run that died. It may be
+triggered by hand at any time; a run that finds nothing to do ends as skipped.
+
+* `advance` works through the documents, plans what is open, and recalls what is missing.
+* `claim` takes the batches whose volumes are here, at most `[restore] wave_batches`, as a wave.
+* `restore_batch` mounts, reads, verifies and publishes one batch; it holds a slot of the pool
+  `tape_drives`. A busy drive or a store that does not answer is tried again, ever later. A bad
+  medium is not tried again: the task fails, and its objects are planned over other volumes.
+* `settle` gives back what failed batches left and plans it anew, bounded by `[restore] rounds`.
+
+**A failed `restore_batch` does not fail the run**, because its objects get another way or are named
+in the end: the verdict is that of the `restore` run. The run fails when `advance`, `claim` or
+`settle` could not do their own work.
+""",
+):
+
+    @task
+    def advance() -> None:
+        """Receive, plan, recall."""
+        from restore_lib.restore import flow
+
+        with open_site() as site:
+            show("Advanced", flow.advance(site, actor()).as_dict())
+
+    @task
+    def claim() -> list[int]:
+        """Take a wave for this run; return the ids of its batches."""
+        from restore_lib.restore import flow
+
+        with open_site() as site:
+            wave = flow.next_wave(site, run_name())
+            if wave is None:
+                msg = "No batch can be read now."
+                raise AirflowSkipException(msg)
+            return flow.wave_batches(site, wave.id)
+
+    @task(pool=TAPE_POOL, priority_weight=100, weight_rule="absolute")
+    def restore_batch(batch_id: int) -> None:
+        """Bring back the objects of one batch."""
+        from restore_lib.restore.batch import run_batch
+
+        with open_site() as site:
+            done = run_batch(site, batch_id, actor(), LoggedProgress())
+        show(f"Batch {batch_id}", {"restored": done.restored, "others": done.others})
+
+    @task(trigger_rule="none_skipped")
+    def settle() -> None:
+        """End the wave, and plan at once what it left."""
+        from restore_lib.catalog.batches import open_waves
+        from restore_lib.restore import flow
+
+        with open_site() as site:
+            with site.catalog.read() as connection:
+                held = open_waves(connection, run_name())
+            for wave in held:
+                show(f"Wave {wave.number}", flow.settle_wave(site, wave.id))
+            show("Advanced", flow.advance(site, actor()).as_dict())
+
+    claimed = claim()
+    advance() >> claimed
+    restore_batch.expand(batch_id=claimed) >> settle()

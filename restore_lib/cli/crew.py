@@ -1,0 +1,117 @@
+"""Threads that work through ids side by side, as many as there are drives."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from datetime import timedelta
+from typing import TypeVar
+
+from restore_lib.cli.progress import Total
+from restore_lib.errors import DiskFull, RetryLater
+from restore_lib.model.progress import Progress
+from restore_lib.site import Site
+
+Id = TypeVar("Id", int, str)
+_LONGEST_PAUSE = 30.0
+
+
+class Stopped(Exception):
+    """Raised inside of work to end it early: another piece failed, or Ctrl-C was pressed."""
+
+
+class Crew:
+    """Works on a site with one thread for each drive; each thread opens the site for itself."""
+
+    def __init__(self, site: Site, say: Callable[[str], None]) -> None:
+        self._site = site
+        self._say = say
+        self._size = site.config.library.drives
+        # A dead process's lease on a drive has run out by then.
+        self._patience = 2 * site.config.library.lease + timedelta(minutes=1)
+
+    def run(
+        self, ids: Sequence[Id], work: Callable[[Site, Id, Progress], object], total: Total
+    ) -> None:
+        """Do ``work`` for each id; raise the first error once what is under way has ended.
+
+        What may pass (RetryLater, but for a full disk) is tried again, for twice the time of a
+        drive lease and a minute. Ctrl-C ends each piece of work at its next object, a second
+        Ctrl-C ends the process at once; both leave what ``work`` promises for a crash.
+        """
+        stop = threading.Event()
+        with ThreadPoolExecutor(self._size) as pool:
+            futures = [pool.submit(self._one, one, work, total, stop) for one in ids]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+                if any(future.done() and future.exception() for future in futures):
+                    stop.set()
+            except KeyboardInterrupt:
+                stop.set()
+                self._say("Stopping after the objects under way; Ctrl-C again stops at once.")
+                self._wind_up(pool)
+                raise
+            pool.shutdown(cancel_futures=stop.is_set())
+        _raise_first(futures)
+
+    def _wind_up(self, pool: ThreadPoolExecutor) -> None:
+        try:
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            os._exit(130)
+
+    def _one(
+        self,
+        one: Id,
+        work: Callable[[Site, Id, Progress], object],
+        total: Total,
+        stop: threading.Event,
+    ) -> None:
+        site = Site(self._site.config, self._site.clock)
+        progress = _Stoppable(total.share(), stop)
+        try:
+            self._patiently(lambda: work(site, one, progress), stop)
+        finally:
+            site.close()
+
+    def _patiently(self, work: Callable[[], object], stop: threading.Event) -> None:
+        pause, waited = 0.5, timedelta()
+        while True:
+            if stop.is_set():
+                raise Stopped
+            try:
+                work()
+            except DiskFull:
+                raise
+            except RetryLater as error:
+                if waited >= self._patience:
+                    raise
+                self._say(f"{error.message} Trying again in {pause:g} s.")
+                stop.wait(pause)
+                waited += timedelta(seconds=pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return
+
+
+class _Stoppable:
+    """Progress that ends the work it is told of once ``stop`` is set."""
+
+    def __init__(self, progress: Progress, stop: threading.Event) -> None:
+        self._progress = progress
+        self._stop = stop
+
+    def stage(self, label: str, objects: int | None = None, size: int | None = None) -> None:
+        self._progress.stage(label, objects, size)
+
+    def advance(self, objects: int = 0, size: int = 0) -> None:
+        self._progress.advance(objects, size)
+        if self._stop.is_set():
+            raise Stopped
+
+
+def _raise_first(futures: Sequence[Future[None]]) -> None:
+    errors = [future.exception() for future in futures if not future.cancelled()]
+    for error in errors:
+        if error is not None and not isinstance(error, Stopped):
+            raise error

@@ -1,0 +1,88 @@
+"""What every command works with: an opened site, who works on it, and where results go."""
+
+import getpass
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from restore_lib.cli.output import Invocation, console, print_json
+from restore_lib.cli.progress import Board
+from restore_lib.errors import Refused
+from restore_lib.model.verdict import Verdict
+from restore_lib.site import Site
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")]
+
+
+class Session:
+    """One command at work on one site."""
+
+    def __init__(self, site: Site, *, as_json: bool) -> None:
+        self.site = site
+        self.as_json = as_json
+        self.actor = f"cli:{_user()}@{socket.gethostname()}"
+
+    def show(self, data: Mapping[str, Any], *text: RenderableType) -> None:
+        """Print a result: ``data`` as JSON where that is asked for, else ``text``."""
+        if self.as_json:
+            print_json(data)
+            return
+        for part in text:
+            console().print(part, soft_wrap=isinstance(part, str))
+
+    def say(self, message: str) -> None:
+        """Tell what goes on, on stderr."""
+        console(stderr=True).print(message, soft_wrap=True)
+
+    def board(self) -> Board:
+        """Return progress bars on stderr; they show on a terminal only."""
+        return Board(console(stderr=True))
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        """Ask on the terminal, unless ``yes``; Refused where there is no terminal to ask on."""
+        if not yes:
+            check_can_ask(as_json=self.as_json)
+        return yes or typer.confirm(question, err=True)
+
+
+def check_can_ask(*, as_json: bool) -> None:
+    """Raise Refused unless a person is there to answer."""
+    if as_json or not sys.stdin.isatty():
+        raise Refused(
+            "This has to be confirmed, and there is no terminal to ask on.",
+            remedy="see the plan with --dry-run, then give --yes",
+        )
+
+
+@contextmanager
+def opened(ctx: typer.Context, *, as_json: bool = False) -> Iterator[Session]:
+    """Open the site that the command line names, for one command."""
+    invocation: Invocation = ctx.obj
+    invocation.as_json = as_json
+    site = Site.load(invocation.config)
+    try:
+        yield Session(site, as_json=as_json)
+    finally:
+        site.close()
+
+
+def end_by(verdict: Verdict, codes: Mapping[Verdict, int]) -> None:
+    """End the command with the exit code of ``verdict``."""
+    raise typer.Exit(codes[verdict])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

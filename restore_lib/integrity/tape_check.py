@@ -1,0 +1,176 @@
+"""Reading a mounted volume through, and saying what is wrong with it; needs no key."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from restore_lib.catalog.verifications import ExpectedFile, ExpectedVolume
+from restore_lib.errors import (
+    CorruptTapeFile,
+    EndOfData,
+    ForeignTape,
+    MediumError,
+    UnknownFormat,
+)
+from restore_lib.library.base import Drive
+from restore_lib.tape.mounted import read_label
+from restore_lib.tape.segment_reader import verify_segment
+
+MAX_BAD_BLOCKS = 16
+
+
+class Damage(StrEnum):
+    """How much of a volume is wrong, or that another volume, or none, is in its place."""
+
+    NONE = "none"
+    SOME = "some"
+    ALL = "all"
+    STRANGER = "stranger"
+    MISLABELLED = "mislabelled"
+    ABSENT = "absent"
+
+
+@dataclass
+class Findings:
+    """What reading a volume has shown so far; ``files`` and ``bytes`` were read to their end."""
+
+    damage: Damage = Damage.NONE
+    files: int = 0
+    bytes: int = 0
+    problems: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, file: int | None, member: str | None, what: str) -> None:
+        """Add a problem of a tape file, or of one member of it."""
+        self.problems.append({"file": file, "member": member, "what": what})
+
+
+def check_volume(
+    drive: Drive, cluster: str, expected: ExpectedVolume, done: Callable[[int, int], None]
+) -> Findings:
+    """Read the label and every tape file of the mounted volume and compare them with the catalog.
+
+    Data volumes are checked member by member against the tape's own manifests, parity volumes as
+    whole tape files; both against the catalog's digests. ``done`` is told the tape files and bytes
+    read. What is wrong with the tape is in the result; what the drive raises for other reasons
+    (LeaseLost, LibraryOffline) passes.
+    """
+    findings = Findings()
+    findings.damage = _check_label(drive, cluster, expected, findings)
+    if findings.damage is not Damage.NONE:
+        return findings
+    unreadable = 0
+    for file in expected.files:
+        before = len(findings.problems)
+        try:
+            blocks = _check_file(drive, expected, file, findings)
+        except (MediumError, EndOfData) as error:
+            unreadable += 1
+            findings.add(file.number, None, f"it can't be read to its end: {error.message}")
+        else:
+            findings.files += 1
+            findings.bytes += blocks * expected.block_size
+            done(1, blocks * expected.block_size)
+        if len(findings.problems) > before:
+            findings.damage = Damage.SOME
+    if unreadable and unreadable == len(expected.files):
+        findings.damage = Damage.ALL
+    return findings
+
+
+def _check_label(
+    drive: Drive, cluster: str, expected: ExpectedVolume, findings: Findings
+) -> Damage:
+    try:
+        label = read_label(drive)
+    except (ForeignTape, UnknownFormat, MediumError) as error:
+        findings.add(0, None, error.message)
+        damaged = isinstance(error, MediumError) or isinstance(error.__cause__, CorruptTapeFile)
+        return Damage.ALL if damaged else Damage.STRANGER
+    if label is None:
+        findings.add(0, None, "the tape is blank")
+        return Damage.ALL
+    ours = (cluster, expected.barcode, expected.tape_set, expected.position)
+    found = (label.cluster, label.barcode, label.tape_set, label.position)
+    if found != ours:
+        what = "the label is of cluster {}, volume {}, set {}, position {}".format(*found)
+        findings.add(0, None, what)
+        return Damage.MISLABELLED
+    return Damage.NONE
+
+
+def _check_file(
+    drive: Drive, volume: ExpectedVolume, file: ExpectedFile, findings: Findings
+) -> int:
+    """Read one tape file to its end, add what is wrong with it, and return its blocks."""
+    reading = _Reading(drive, file.number, volume.block_size)
+    is_data = volume.position < volume.k
+    sha256 = _check_members(reading, file, findings) if is_data else _digest(reading)
+    if reading.bad:
+        blocks = ", ".join(map(str, reading.bad))
+        findings.add(file.number, None, f"these blocks can't be read: {blocks}")
+    elif reading.blocks != file.blocks:
+        what = f"it has {reading.blocks} blocks; the catalog has {file.blocks}"
+        findings.add(file.number, None, what)
+    elif sha256 not in {None, file.sha256}:
+        what = f"its SHA-256 is {sha256}; the catalog has {file.sha256}"
+        findings.add(file.number, None, what)
+    return reading.blocks
+
+
+def _check_members(reading: "_Reading", file: ExpectedFile, findings: Findings) -> str | None:
+    """Check a segment by its own manifest; return its digest, None when it does not parse."""
+    try:
+        check = verify_segment(reading)
+    except CorruptTapeFile as error:
+        findings.add(file.number, None, error.message)
+        for _ in reading:
+            pass
+        return None
+    for name in check.bad:
+        findings.add(file.number, name, "its bytes are not those of the manifest")
+    for name in check.missing:
+        findings.add(file.number, name, "it is not there")
+    return check.sha256
+
+
+def _digest(reading: "_Reading") -> str:
+    digest = hashlib.sha256()
+    for block in reading:
+        digest.update(block)
+    return digest.hexdigest()
+
+
+class _Reading(Iterator[bytes]):
+    """The blocks of a tape file; zeros stand in for unreadable ones, whose numbers are ``bad``.
+
+    So the members around an unreadable block are still checked. MediumError when there are more
+    than ``MAX_BAD_BLOCKS``, since each costs a drive minutes.
+    """
+
+    def __init__(self, drive: Drive, file: int, block_size: int) -> None:
+        self.blocks = 0
+        self.bad: list[int] = []
+        self._drive = drive
+        self._file = file
+        self._zeros = bytes(block_size)
+        self._ended = False
+        drive.locate(file)
+
+    def __next__(self) -> bytes:
+        if self._ended:
+            raise StopIteration
+        try:
+            block = self._drive.read()
+        except MediumError:
+            if len(self.bad) == MAX_BAD_BLOCKS:
+                raise
+            self._drive.locate(self._file, self.blocks + 1)
+            self.bad.append(self.blocks)
+            block = self._zeros
+        if block is None:
+            self._ended = True
+            raise StopIteration
+        self.blocks += 1
+        return block

@@ -1,0 +1,3 @@
+from tests.support.vaults import vault_world
+
+__all__ = ["vault_world"]

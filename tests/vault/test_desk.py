@@ -1,0 +1,35 @@
+from dataclasses import fields
+from datetime import timedelta
+
+import pytest
+
+from restore_lib.errors import Refused
+from restore_lib.vault.desk import ReceiveResult, Visit, courier_of, couriers, due, vault_config
+from tests.support.vaults import VaultWorld
+
+
+def test_results_add_up_without_repeating() -> None:
+    total = ReceiveResult(received=("A", "B"), closed=(1,)) + ReceiveResult(received=("B", "C"))
+    assert total == ReceiveResult(received=("A", "B", "C"), closed=(1,))
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(ReceiveResult)])
+def test_everything_but_a_stranger_is_a_change(field: str) -> None:
+    assert ReceiveResult(**{field: ("X",)}).changed is (field != "strangers")
+    assert not ReceiveResult().changed
+
+
+def test_vaults_find_their_courier(vault_world: VaultWorld) -> None:
+    assert courier_of(vault_world.site, "north").name == "vendor"
+    assert [courier.name for courier in couriers(vault_world.site)] == ["vendor"]
+
+
+def test_a_shipment_is_due_after_twice_the_transit(vault_world: VaultWorld) -> None:
+    visit = Visit.begin(vault_world.site, "ann")
+    assert due(visit, "north") == vault_world.clock.now() + timedelta(hours=16)
+
+
+def test_an_unknown_vault_is_refused_with_the_known_ones(vault_world: VaultWorld) -> None:
+    with pytest.raises(Refused, match="'east'") as caught:
+        vault_config(vault_world.site, "east")
+    assert "north, south, west" in caught.value.remedy

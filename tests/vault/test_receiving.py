@@ -1,0 +1,121 @@
+import json
+from typing import Any
+
+import pytest
+
+from restore_lib.errors import CatalogUnavailable
+from restore_lib.model.volume import Reason
+from restore_lib.vault import receiving
+from restore_lib.vault.documents import Acknowledgement, PickupReceipt
+from restore_lib.vault.outbound import plan_vault_out, send_out
+from restore_lib.vault.recalls import recall
+from restore_lib.vault.receiving import receive, waiting
+from tests.support.vaults import VaultWorld
+
+
+@pytest.fixture
+def recalled(vault_world: VaultWorld) -> VaultWorld:
+    """A volume A000 that is in a vault and asked for."""
+    vault_world.add_set("a", k=1, m=0)
+    vault_world.vault_all()
+    recall(vault_world.site, ["A000"], reason=Reason.RESTORE, actor="ann")
+    return vault_world
+
+
+def inbound(world: VaultWorld) -> dict[str, Any]:
+    return world.shipments()[-1]
+
+
+def test_waiting_is_about_documents_only(recalled: VaultWorld) -> None:
+    recalled.site.catalog.close()
+    recalled.site.__dict__.pop("catalog")
+    assert not waiting(recalled.site)
+    recalled.vendor_works()
+    assert waiting(recalled.site)
+    assert "catalog" not in recalled.site.__dict__
+    receive(recalled.site, "ann")
+    assert not waiting(recalled.site)
+
+
+def test_nothing_waits_and_nothing_changes(vault_world: VaultWorld) -> None:
+    assert not receive(vault_world.site, "ann").changed
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"cluster": "other"}, "for cluster other, this is test"),
+        ({"shipment": 404}, "no shipment 404"),
+        ({"vault": "elsewhere"}, "is with vault"),
+        ({"kind": "pick_list", "reason": "drill", "round": 0}, "goes to the vault"),
+        ({"kind": "pickup_receipt", "seal": "x"}, "goes the other way"),
+        ({"format": 9}, "format 9"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_paper_that_is_not_to_act_on_is_set_aside_and_keeps_no_other(
+    recalled: VaultWorld, change: dict[str, Any], reason: str
+) -> None:
+    shipment = inbound(recalled)
+    good = Acknowledgement(
+        cluster="test",
+        shipment=shipment["id"],
+        vault=shipment["vault"],
+        issued_at=recalled.clock.now(),
+        volumes=("A000",),
+    )
+    bad = json.loads(good.json()) | change
+    if bad["kind"] == "pick_list":
+        bad["due_at"] = bad["issued_at"]
+    (recalled.courier / "inbox/aaa.json").write_text(json.dumps(bad), encoding="utf-8")
+    recalled.vendor_works()
+    result = receive(recalled.site, "ann")
+    assert result.rejected == ("aaa.json",)
+    assert result.received == ("A000",)
+    text = (recalled.courier / "rejected/aaa.json.reason.txt").read_text()
+    assert reason in text
+    assert not waiting(recalled.site)
+
+
+def test_a_receipt_for_what_was_not_handed_out_yet_is_set_aside(
+    vault_world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault_world.add_set("a", k=1, m=0)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("restore_lib.vault.outbound._seal", die)
+        with pytest.raises(KeyboardInterrupt):
+            send_out(vault_world.site, plan_vault_out(vault_world.site), "ann")
+    shipment = inbound(vault_world)
+    receipt = PickupReceipt(
+        cluster="test",
+        shipment=shipment["id"],
+        vault=shipment["vault"],
+        issued_at=vault_world.clock.now(),
+        volumes=("A000",),
+        seal="TF-1",
+    )
+    vault_world.vendors[0].courier.send(receipt)
+    assert receive(vault_world.site, "ann").rejected == (receipt.name,)
+    assert inbound(vault_world)["state"] == "pick_listed"
+
+
+def test_an_error_with_one_paper_keeps_it_waiting_and_no_other_back(
+    recalled: VaultWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise CatalogUnavailable("The catalog rests.")
+
+    recalled.vendor_works()
+    with monkeypatch.context() as patch:
+        patch.setattr(receiving, "acknowledged", fail)
+        with pytest.raises(CatalogUnavailable):
+            receive(recalled.site, "ann")
+    assert inbound(recalled)["state"] == "closed"
+    names = [path.name for path in (recalled.courier / "inbox").iterdir()]
+    assert [name.partition("-")[0] for name in names] == ["acknowledgement"]
+    assert not receive(recalled.site, "ann").changed
+    assert not waiting(recalled.site)
