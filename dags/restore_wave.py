@@ -76,7 +76,7 @@ in the end: the verdict is that of the `restore` run. The run fails when `advanc
     @task(trigger_rule="none_skipped")
     def settle() -> None:
         """End the wave, and plan at once what it left."""
-        from restore_lib.catalog.batches import open_waves
+        from restore_lib.catalog.waves import open_waves
         from restore_lib.restore import flow
 
         with open_site() as site:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import signal
 import sys
 import sysconfig
 from pathlib import Path
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"demo: {source} is no folder; give one with DATA=/some/folder", file=sys.stderr)
         return 2
     screen = Screen()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _demonstrate(source.resolve(), options.root, screen)
     except (StoryFailed, AirflowFailed, TapeflowError) as error:
@@ -39,23 +41,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _demonstrate(source: Path, root: Path, screen: Screen) -> int:
-    screen.step(f"copying {source} into a live store")
-    here = place.clear(root)
-    objects, size = data.copy_files(source, here.live)
-    if not objects:
-        raise StoryFailed(f"there is no file in {source}")
-    blank = place.furnish(here, objects, size)
-    screen.detail(f"{objects:,} files, {size / 1e6:,.0f} MB; {blank} blank volumes in the library")
-    screen.step("starting Airflow")
+    here = Place(root.resolve())
     airflow = LocalAirflow(
         here.airflow,
         ROOT / "dags",
         ROOT / "plugins",
         {"TAPEFLOW_CONFIG": str(here.config)},
         drives=place.DRIVES,
+        beside={"vendor": here.vendor},
         template=ROOT / "var" / "cache",
     )
-    with airflow, airflow.client() as client, story.vendor(here):
+    airflow.evict()
+    screen.step(f"copying {source} into a live store")
+    place.clear(here)
+    objects, size = data.copy_files(source, here.live)
+    if not objects:
+        raise StoryFailed(f"there is no file in {source}")
+    blank = place.furnish(here, objects, size)
+    screen.detail(f"{objects:,} files, {size / 1e6:,.0f} MB; {blank} blank volumes in the library")
+    screen.step("starting Airflow")
+    with airflow, airflow.client() as client:
         screen.detail(f"{airflow.base_url}   user {airflow.user}, password {airflow.password}")
         facts = story.Story(here, client, screen).tell()
         tasks = _count_tasks(client)

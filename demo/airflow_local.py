@@ -50,9 +50,10 @@ class LocalAirflow:
     ``home`` becomes AIRFLOW_HOME and may hold the state of a former run, which is taken up;
     processes that a killed former run left there are ended first. ``env`` is added to the
     environment of every component and so of every task. ``drives`` sizes the pool of tape drives.
-    ``template`` is a folder in which an empty, migrated metadata database is kept for the next
-    home. Use it as a context manager, or call ``start`` and ``stop``; the methods that start
-    something raise AirflowFailed.
+    ``beside`` are other programs to run with it, by name: each is started, killed and stopped as a
+    component is. ``template`` is a folder in which an empty, migrated metadata database is kept for
+    the next home. Use it as a context manager, or call ``start`` and ``stop``; the methods that
+    start something raise AirflowFailed.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class LocalAirflow:
         env: Mapping[str, str] | None = None,
         *,
         drives: int = 2,
+        beside: Mapping[str, Sequence[str]] | None = None,
         tuning: Tuning | None = None,
         template: Path | None = None,
         timeout: float = 120.0,
@@ -71,6 +73,10 @@ class LocalAirflow:
         self.dags = dags.resolve()
         self.plugins = plugins.resolve()
         self.drives = drives
+        self._commands = {
+            name: (sys.executable, "-m", "airflow", *arguments)
+            for name, arguments in _ARGUMENTS.items()
+        } | {name: tuple(command) for name, command in (beside or {}).items()}
         self.tuning = tuning or Tuning()
         self.template = template
         self.timeout = timeout
@@ -137,8 +143,8 @@ class LocalAirflow:
             self.migrate()
             _say(f"starting Airflow at {self.base_url}")
             launched = datetime.now(UTC)
-            for component in COMPONENTS:
-                self._launch(component)
+            for name in self._commands:
+                self._launch(name)
             for component in COMPONENTS:
                 self._wait_healthy(component, launched)
             with self.client() as client:
@@ -152,11 +158,18 @@ class LocalAirflow:
 
         Each gets SIGTERM and up to ``grace`` seconds; then no process of it is left.
         """
-        self._end(COMPONENTS[1:], grace)
+        self._end([name for name in self._commands if name != COMPONENTS[0]], grace)
         self._end(COMPONENTS[:1], grace)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def evict(self) -> None:
+        """End what a killed former run left running on this home; AirflowFailed if one is alive."""
+        if self.home.components.is_dir():
+            self._take_lock()
+            self._end_leftovers()
+            self.stop()
 
     def restart(self, component: str, grace: float = 5.0) -> None:
         """Stop a component, if it still runs, start it anew and wait until it is healthy."""
@@ -220,7 +233,7 @@ class LocalAirflow:
 
     def _launch(self, component: str) -> None:
         process = start_session(
-            [sys.executable, "-m", "airflow", *_ARGUMENTS[component]],
+            self._commands[component],
             env=self.environment,
             cwd=self.home.path,
             log=self.log_path(component),

@@ -1,6 +1,7 @@
 """The demonstration's cluster: config, keys, catalog and library, made to the size of the data."""
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from restore_lib.tape.age import new_identity
 
 DRIVES = 2
 K, M = 4, 2
+TRUCK_SECONDS = 3.0
 _SETS = 3.6
 _STRIPES = 3
 _LARGE_BLOCK, _SMALL_BLOCK = 256 << 10, 16 << 10
@@ -95,18 +97,23 @@ class Place:
         return self.root / "van"
 
     @property
+    def vendor(self) -> tuple[str, ...]:
+        """The command that runs the vault vendor, a program that knows only its documents."""
+        arguments = ("--config", str(self.config), "--delay", str(TRUCK_SECONDS))
+        return (sys.executable, "-m", "demo.vendor", *arguments)
+
+    @property
     def airflow(self) -> Path:
         """AIRFLOW_HOME."""
         return self.root / "airflow"
 
 
-def clear(root: Path) -> Place:
-    """Remove what a former demonstration left, and return the empty place."""
-    shutil.rmtree(root, ignore_errors=True)
-    place = Place(root.resolve())
+def clear(place: Place) -> None:
+    """Remove what a former demonstration left, and make the empty folders."""
+    if place.root.exists():
+        shutil.rmtree(place.root)
     for folder in (place.root, place.live, place.keys, place.van):
         folder.mkdir(parents=True)
-    return place
 
 
 def furnish(place: Place, objects: int, size: int) -> int:

@@ -2,12 +2,8 @@
 
 import json
 import random
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from demo import data
@@ -32,7 +28,6 @@ DAGS = (
     "verify_media",
     "dr_drill",
 )
-TRUCK_SECONDS = 3.0
 _TIMEOUT = 1800.0
 _LOST = 0.4
 _NEWCOMERS = 200
@@ -55,21 +50,6 @@ class Facts:
     restore_run: str = ""
     request: int = 0
     states: dict[str, str] = field(default_factory=dict)
-
-
-@contextmanager
-def vendor(place: Place) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the vault vendor: a program of its own, which knows only the documents it is sent."""
-    command = [sys.executable, "-m", "demo.vendor", "--config", str(place.config)]
-    command += ["--delay", str(TRUCK_SECONDS)]
-    log = (place.root / "vendor.log").open("ab")
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(10)
-        log.close()
 
 
 class Story:
@@ -122,7 +102,7 @@ class Story:
         conf = {"store": "live", "reference": str(self._place.root / "reference.parquet")}
         self._run("loss_scan", conf, self._tasks)
         with self._site.catalog.read() as connection:
-            found = incidents.incidents(connection)[-1]
+            found = incidents.incidents_of(connection, "live")[0]
         self._screen.detail(
             f"incident {found.id}: {found.counts['lost']:,} lost, "
             f"{found.counts['on_tape']:,} of them on tape, "

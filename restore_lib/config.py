@@ -246,9 +246,7 @@ class Config(BaseSettings):
         used |= {name for policy in self.policies.values() for name in policy.alternates}
         for name in sorted(used):
             if name == scratch or _overlap(self.stores[name], self.stores[scratch]):
-                msg = (
-                    f"drills.{drill}.scratch: {scratch!r} would be emptied, and {name!r} is in use"
-                )
+                msg = f"drills.{drill}.scratch: it would empty {name!r}, which a policy uses"
                 raise ValueError(msg)
 
     def _references(self) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -203,7 +203,7 @@ class NoScratchVolume(NeedsDecision):
     """No blank volume is left in the library."""
 
     code = "no_scratch_volume"
-    default_remedy = "put blank volumes into the library, then `tapeflow library inventory`"
+    default_remedy = "add blank volumes with `tapeflow library add-blank BARCODE...`"
 
 
 class CatalogMismatch(NeedsDecision):

@@ -1,3 +1,3 @@
 """Fixtures for all tests."""
 
-pytest_plugins = ["tests.support.postgres", "tests.support.catalogs"]
+pytest_plugins = ["tests.support.postgres", "tests.support.catalogs", "tests.support.commands"]

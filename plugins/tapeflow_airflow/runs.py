@@ -29,6 +29,7 @@ def open_site() -> Iterator["Site"]:
     """Open the site that TAPEFLOW_CONFIG names, for one task."""
     from restore_lib.site import Site
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     site = Site.load()
     try:
         yield site
@@ -104,24 +105,24 @@ class LoggedProgress:
         """Begin a stage of ``objects`` objects and ``size`` bytes, where these are known."""
         self._label, self._wanted = label, (objects, size)
         self._objects = self._bytes = 0
-        self._tell()
+        self._told = time.monotonic()
+        log.info(label if objects is None else f"{label}: {objects:,} objects")
 
     def advance(self, objects: int = 0, size: int = 0) -> None:
         """Count ``objects`` objects and ``size`` bytes as done in the current stage."""
         self._objects += objects
         self._bytes += size
-        if time.monotonic() - self._told >= _QUIET_SECONDS:
-            self._tell()
-
-    def _tell(self) -> None:
-        objects, size = self._wanted
+        now = time.monotonic()
+        if now - self._told < _QUIET_SECONDS:
+            return
+        self._told = now
+        wanted_objects, wanted_bytes = self._wanted
         log.info(
             "%s: %s objects, %s bytes",
             self._label,
-            _of(self._objects, objects),
-            _of(self._bytes, size),
+            _of(self._objects, wanted_objects),
+            _of(self._bytes, wanted_bytes),
         )
-        self._told = time.monotonic()
 
 
 def _of(done: int, wanted: int | None) -> str:

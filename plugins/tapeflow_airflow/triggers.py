@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
+from restore_lib.errors import RetryLater
+
 if TYPE_CHECKING:
     from restore_lib.site import Site
 
@@ -91,10 +93,8 @@ class ArrivalsTrigger(BaseEventTrigger):
             await asker.close()
 
     async def _has_work(self, asker: _Asker) -> bool:
-        from restore_lib.restore.flow import has_work
-
         try:
-            return await asker.ask(has_work)
+            return await asker.ask(_has_work)
         except Exception as error:  # noqa: BLE001 - a watcher that ends is not started again
             log.warning("Can't tell whether there is work: %s", error)
             await asyncio.sleep(self.pause)
@@ -119,8 +119,6 @@ class _EndTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event at the end."""
-        from restore_lib.errors import RetryLater
-
         asker = _Asker()
         try:
             while True:
@@ -155,6 +153,12 @@ class ShipmentsEnded(_EndTrigger):
         with site.catalog.read() as connection:
             found = [shipment(connection, shipment_id) for shipment_id in self.ids]
         return all(one is None or one.ended for one in found)
+
+
+def _has_work(site: "Site") -> bool:
+    from restore_lib.restore.flow import has_work
+
+    return has_work(site)
 
 
 def _path(trigger: BaseTrigger) -> str:

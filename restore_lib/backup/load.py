@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from restore_lib.backup.stage import StagedFile, StagedStripe
+from restore_lib.backup.stage import StagedStripe
 from restore_lib.backup.write import append_files, check_label, label_volume, read_back
 from restore_lib.catalog import audit, recovery_points, stripes, tape_sets
 from restore_lib.catalog.leases import CatalogLeases
@@ -85,8 +85,9 @@ class Writer:
         """Bring the load onto every volume of its set, read it back, and return it.
 
         Where a volume is full before, the load that is returned is the part that fits on all of
-        them, and closes its set; it is empty when a blank volume has no room for one stripe. Nothing becomes visible. A volume that is absent, or that does not
-        read back as written, is marked so before VolumeAbsent or MediumError is raised.
+        them, and closes its set; it is empty when a blank volume has no room for one stripe.
+        Nothing becomes visible. A volume that is absent, or that does not read back as written, is
+        marked so before VolumeAbsent or MediumError is raised.
         """
         with self._site.catalog.read() as connection:
             committed = tape_sets.files_of_set(connection, load.tape_set.id)

@@ -48,7 +48,7 @@ class StagedStripe:
     extents: tuple[NewExtent, ...]
 
     def renumbered(self, number: int) -> "StagedStripe":
-        """Return the same stripe as stripe ``number`` of another set; its files stay as they are."""
+        """Return the same stripe as number ``number`` of another set; its files stay the same."""
         extents = tuple(replace(extent, stripe=number) for extent in self.extents)
         return replace(self, number=number, extents=extents)
 

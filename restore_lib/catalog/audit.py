@@ -84,6 +84,12 @@ def record(
     return event_id
 
 
+def newest(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return the newest ``limit`` events, the newest first, each as its columns by name."""
+    query = select(audit_events).order_by(audit_events.c.id.desc()).limit(limit)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
 def verify(connection: Connection, *, expected_head: str | None = None) -> AuditVerdict:
     """Read the whole trail, streaming, and return whether it is sound.
 

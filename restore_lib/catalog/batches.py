@@ -1,4 +1,4 @@
-"""Waves and batches: the planned reads of restores, and who runs them."""
+"""Batches: the planned reads of restores, and the objects in them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,9 @@ from restore_lib.catalog.tables import (
     tape_files,
     tape_sets,
     versions,
-    waves,
 )
-from restore_lib.errors import InvalidTransition, Refused
-from restore_lib.model.states import BatchKind, BatchState, ItemState, WaveState
+from restore_lib.errors import Refused
+from restore_lib.model.states import BatchKind, BatchState, ItemState
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +73,6 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Wave:
-    """Batches of one request that became possible together."""
-
-    id: int
-    request_id: int
-    number: int
-    state: WaveState
-    runner: str
-
-
-@dataclass(frozen=True, slots=True)
 class BatchExtent:
     """One extent to read, with all that checks it."""
 
@@ -103,9 +91,13 @@ class BatchExtent:
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """One object to bring back, and its extents in the order of its parts."""
+    """One object to bring back, and its extents in the order of its parts.
+
+    ``attempts`` counts the tries that sent it elsewhere.
+    """
 
     id: int
+    attempts: int
     key: bytes
     size: int | None
     sha256: str | None
@@ -279,6 +271,7 @@ def batch_items(connection: Connection, batch_id: int) -> list[BatchItem]:
     query = (
         select(
             items.c.id,
+            items.c.attempts,
             items.c.key,
             items.c.size.label("object_size"),
             items.c.sha256.label("object_sha256"),
@@ -348,78 +341,6 @@ def stripe_files(
     return found
 
 
-def open_wave(
-    connection: Connection,
-    request_id: int,
-    batch_ids: Sequence[int],
-    runner: str,
-    at: datetime,
-) -> int:
-    """Make a wave of planned batches; InvalidTransition when one is in another wave already."""
-    number = connection.execute(
-        select(func.count()).select_from(waves).where(waves.c.request_id == request_id)
-    ).scalar_one()
-    opened = insert(waves).values(
-        request_id=request_id,
-        number=number + 1,
-        state=WaveState.OPEN,
-        runner=runner,
-        opened_at=at,
-        touched_at=at,
-    )
-    wave_id: int = connection.execute(opened.returning(waves.c.id)).scalar_one()
-    claimed = 0
-    for chunk in chunks(batch_ids):
-        claimed += connection.execute(
-            update(batches)
-            .where(batches.c.id.in_(chunk), batches.c.wave_id.is_(None))
-            .values(wave_id=wave_id)
-        ).rowcount
-    if claimed != len(batch_ids):
-        raise InvalidTransition("Some batches went into another wave meanwhile.")
-    return wave_id
-
-
-def wave(connection: Connection, wave_id: int) -> Wave:
-    """Return a wave."""
-    row = connection.execute(select(waves).where(waves.c.id == wave_id)).one()
-    return Wave(row.id, row.request_id, row.number, WaveState(row.state), row.runner)
-
-
-def open_waves(connection: Connection, runner: str | None = None) -> list[Wave]:
-    """Return the waves that are not settled, of one runner or of all."""
-    query = select(waves).where(waves.c.state == WaveState.OPEN).order_by(waves.c.id)
-    if runner is not None:
-        query = query.where(waves.c.runner == runner)
-    return [
-        Wave(row.id, row.request_id, row.number, WaveState(row.state), row.runner)
-        for row in connection.execute(query)
-    ]
-
-
-def touch_wave(connection: Connection, wave_id: int, at: datetime) -> None:
-    """Note that somebody is at work on a wave."""
-    connection.execute(update(waves).where(waves.c.id == wave_id).values(touched_at=at))
-
-
-def untouched_waves(connection: Connection, since: datetime) -> list[Wave]:
-    """Return open waves that nobody has worked on after ``since``: their runner has died."""
-    query = select(waves).where(waves.c.state == WaveState.OPEN, waves.c.touched_at < since)
-    return [
-        Wave(row.id, row.request_id, row.number, WaveState(row.state), row.runner)
-        for row in connection.execute(query)
-    ]
-
-
-def settle_wave(connection: Connection, wave_id: int, at: datetime) -> None:
-    """Mark a wave as settled."""
-    connection.execute(
-        update(waves)
-        .where(waves.c.id == wave_id, waves.c.state == WaveState.OPEN)
-        .values(state=WaveState.SETTLED, settled_at=at)
-    )
-
-
 def _batch(row: Row[Any]) -> Batch:
     return Batch(
         row.id,
@@ -456,6 +377,7 @@ def _extent(row: Row[Any]) -> BatchExtent:
 def _item(row: Row[Any], held: list[BatchExtent]) -> BatchItem:
     return BatchItem(
         row[0],
+        row.attempts,
         bytes(row.key),
         row.object_size,
         row.object_sha256,

@@ -75,17 +75,18 @@ def newest_versions(connection: Connection, store: str, prefix: bytes = b"") -> 
 
     An object that later recovery points do not hold any more is among them: it is still on tape.
     """
+    any_version = versions.alias()
     newest = (
-        select(func.max(versions.c.id))
-        .join(recovery_points, recovery_points.c.id == versions.c.first_rp)
+        select(func.max(any_version.c.id))
+        .join(recovery_points, recovery_points.c.id == any_version.c.first_rp)
         .where(
-            recovery_points.c.store == store,
+            any_version.c.object_id == objects.c.id,
             recovery_points.c.state == RecoveryPointState.COMMITTED,
-            versions.c.sha256.is_not(None),
+            any_version.c.sha256.is_not(None),
         )
-        .group_by(versions.c.object_id)
+        .scalar_subquery()
     )
-    query = _backed_up(store, prefix).where(versions.c.id.in_(newest)).order_by(objects.c.key)
+    query = _backed_up(store, prefix).where(versions.c.id == newest).order_by(objects.c.key)
     return _stream(connection, query)
 
 

@@ -35,6 +35,8 @@ class CatalogLeases:
 
         None when all are taken, or when a live lease has ``barcode`` in whichever drive.
         """
+        if not drives:
+            return None
         with self._catalog.write() as connection:
             _lock(connection)
             _add_missing(connection, drives)

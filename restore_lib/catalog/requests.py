@@ -213,8 +213,10 @@ def _held(request_id: int, store: str, rp_id: int) -> Select[Any]:
     )
 
 
-def settle_items(connection: Connection, outcomes: Sequence[Outcome], at: datetime) -> None:
-    """Write what became of batched items; one that has its end already keeps it."""
+def settle_items(
+    connection: Connection, batch_id: int, outcomes: Sequence[Outcome], at: datetime
+) -> None:
+    """Write what became of a batch's items; those that have left the batch stay as they are."""
     rows = [
         {
             "item": outcome.item_id,
@@ -232,7 +234,11 @@ def settle_items(connection: Connection, outcomes: Sequence[Outcome], at: dateti
         return
     connection.execute(
         update(items)
-        .where(items.c.id == bindparam("item"), items.c.state == ItemState.BATCHED)
+        .where(
+            items.c.id == bindparam("item"),
+            items.c.state == ItemState.BATCHED,
+            items.c.batch_id == batch_id,
+        )
         .values(
             state=bindparam("to_state"),
             way=bindparam("to_way"),

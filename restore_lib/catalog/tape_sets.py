@@ -153,19 +153,22 @@ def replace_volumes(connection: Connection, set_id: str, spoiled: Sequence[str])
     _lock_creation(connection)
     members = volumes.c.tape_set == set_id
     places = connection.execute(
-        select(volumes.c.barcode, volumes.c.position).where(members, volumes.c.barcode.in_(spoiled))
+        select(volumes.c.barcode, volumes.c.position)
+        .where(members, volumes.c.barcode.in_(spoiled))
+        .order_by(volumes.c.position)
     ).all()
+    scratch = _scratch(connection, len(places))
     connection.execute(
         update(volumes)
         .where(members, volumes.c.barcode.in_(spoiled))
         .values(tape_set=None, position=None)
     )
-    for (_, position), barcode in zip(places, _scratch(connection, len(places)), strict=True):
+    for (_, position), barcode in zip(places, scratch, strict=True):
         _assign(connection, set_id, position, barcode)
 
 
 def _lock_creation(connection: Connection) -> None:
-    """Number sets, and take blank volumes, one transaction after the other."""
+    """Let one transaction at a time number sets and take blank volumes."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _CREATION_LOCK})
 

@@ -17,6 +17,7 @@ from restore_lib.catalog.tables import (
     volumes,
 )
 from restore_lib.errors import Refused
+from restore_lib.model.states import SetState
 from restore_lib.model.verdict import Verdict
 from restore_lib.model.volume import Custody, Health
 
@@ -46,14 +47,14 @@ class ExpectedFile:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedVolume:
-    """What the catalog says is on a volume."""
+    """What the catalog says is on a volume; ``closed`` ones may have a closing tape file."""
 
     barcode: str
     tape_set: str
     position: int
     k: int
     block_size: int
-    health: Health
+    closed: bool
     files: tuple[ExpectedFile, ...]
 
 
@@ -113,7 +114,7 @@ def candidates(connection: Connection) -> list[Candidate]:
 def expected_volume(connection: Connection, barcode: str) -> ExpectedVolume:
     """Return what the catalog has on a volume; Refused when it is in no tape set."""
     row = connection.execute(
-        select(volumes.c.position, volumes.c.health, tape_sets)
+        select(volumes.c.position, tape_sets)
         .join(tape_sets, tape_sets.c.id == volumes.c.tape_set)
         .where(volumes.c.barcode == barcode)
     ).one_or_none()
@@ -129,8 +130,8 @@ def expected_volume(connection: Connection, barcode: str) -> ExpectedVolume:
         .order_by(stripes.c.number)
     )
     files = tuple(ExpectedFile(*each) for each in connection.execute(query))
-    health = Health(row.health)
-    return ExpectedVolume(barcode, row.id, row.position, row.k, row.block_size, health, files)
+    closed = row.state == SetState.CLOSED
+    return ExpectedVolume(barcode, row.id, row.position, row.k, row.block_size, closed, files)
 
 
 def begin_run(connection: Connection, barcodes: Iterable[str], at: datetime) -> int:

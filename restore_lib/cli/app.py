@@ -35,11 +35,11 @@ COMMANDS = {
 class Commands(TyperGroup):
     """The commands by name, each imported when it is run."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer gives it
         """Return the names of the commands in the order of the work."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - Typer gives it
         """Return what the help and shell completion need to know of a command."""
         if cmd_name not in COMMANDS:
             return None
@@ -71,6 +71,7 @@ app = typer.Typer(
     cls=Commands,
     add_completion=False,
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -3,9 +3,9 @@
 import typer
 
 from restore_lib.catalog.engine import Catalog
-from restore_lib.cli.session import Json, opened
+from restore_lib.cli.session import Json, group, opened
 
-app = typer.Typer(no_args_is_help=True, help="Set up and check the catalog's database.")
+app = group("Set up and check the catalog's database.")
 
 
 @app.command()

@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from restore_lib.catalog.engine import Catalog
 from restore_lib.cli.keys import new_key, write_new
 from restore_lib.cli.library import create_library
 from restore_lib.cli.output import console, facts, print_json
-from restore_lib.cli.session import Json
-from restore_lib.config import LibraryConfig, load_config
+from restore_lib.cli.session import Json, group
+from restore_lib.config import ClusterConfig, LibraryConfig
 from restore_lib.errors import Refused
 from restore_lib.tape.age import load_identities
 
-app = typer.Typer()
+app = group()
 _TEMPLATE = """\
 # Tapeflow's config; docs/configuration.md lists every key. Relative paths begin at this folder.
 [cluster]
@@ -67,18 +68,19 @@ def init(
             f"{config} exists already; it is not overwritten.",
             remedy="edit it, or name another folder",
         )
+    _check_cluster(cluster)
+    quoted = _quoted(store.absolute())
     text = _TEMPLATE.format(
         cluster=cluster,
         operating=_key(folder / "keys" / "operating.txt"),
         escrow=_key(folder / "keys" / "escrow.txt"),
-        store=json.dumps(str(store.absolute())),
+        store=quoted,
     )
     create_library(LibraryConfig(path=folder / "tapes"))
     catalog = Catalog(f"sqlite:///{folder.absolute() / 'catalog.db'}")
     catalog.migrate()
     catalog.close()
     write_new(config, text, mode=0o644)
-    load_config(config)
     made = {
         "config": str(config),
         "operating_key": str(folder / "keys" / "operating.txt"),
@@ -100,3 +102,25 @@ def init(
 def _key(file: Path) -> str:
     """Return the public key of ``file``, making it where an interrupted run has not yet."""
     return load_identities(file)[0].recipient if file.exists() else new_key(file)
+
+
+def _check_cluster(name: str) -> None:
+    try:
+        ClusterConfig(id=name)
+    except ValidationError:
+        raise Refused(
+            f"{name!r} can't be the name of a cluster.",
+            remedy="use a letter, then letters, digits, _ and -, all in lower case",
+        ) from None
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a string of TOML, which JSON's is too; Refused when it is not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise Refused(
+            "The path of the folder to back up is not UTF-8, which a config file is.",
+            remedy="give it another name, or a symbolic link of another name",
+        ) from None
+    return json.dumps(str(path), ensure_ascii=False)

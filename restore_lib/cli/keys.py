@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from restore_lib.cli.output import print_json
-from restore_lib.cli.session import Json
+from restore_lib.cli.session import Json, group
 from restore_lib.errors import ConfigError, DiskFull, Refused
 from restore_lib.tape.age import new_identity
 
-app = typer.Typer(no_args_is_help=True, help="Make age keys.")
+app = group("Make age keys.")
 
 
 @app.callback()
@@ -49,16 +49,17 @@ def new_key(file: Path) -> str:
 def write_new(file: Path, text: str, *, mode: int) -> None:
     """Write a new file and flush it to the disk; Refused when it exists, and nothing is changed."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.parent.is_dir():
+            file.parent.mkdir(parents=True)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError:
+        if not file.exists():
+            raise _unwritable(file, "a folder in its path is a file") from None
         raise Refused(
             f"{file} exists already; it is not overwritten.", remedy="choose another name"
         ) from None
     except OSError as error:
-        raise ConfigError(
-            f"{file} can't be written: {error.strerror}.", remedy="choose another folder"
-        ) from error
+        raise _unwritable(file, error.strerror or str(error)) from error
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
             opened.write(text)
@@ -67,3 +68,7 @@ def write_new(file: Path, text: str, *, mode: int) -> None:
     except OSError as error:
         file.unlink(missing_ok=True)
         raise DiskFull(f"{file} can't be written: {error.strerror}.") from error
+
+
+def _unwritable(file: Path, why: str) -> ConfigError:
+    return ConfigError(f"{file} can't be written: {why}.", remedy="choose another folder")

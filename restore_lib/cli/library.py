@@ -7,13 +7,14 @@ import typer
 from restore_lib.catalog import volumes
 from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.cli.output import facts, table
-from restore_lib.cli.session import Json, Session, opened
+from restore_lib.cli.session import Json, Session, group, opened
 from restore_lib.config import LibraryConfig
 from restore_lib.errors import Refused
 from restore_lib.library.base import ElementKind
 from restore_lib.library.virtual import VirtualLibrary
+from restore_lib.model.volume import LIBRARY
 
-app = typer.Typer(no_args_is_help=True, help="The tape library: its drives, slots, new volumes.")
+app = group("The tape library: its drives, slots, new volumes.")
 
 
 @app.command()
@@ -43,7 +44,12 @@ def show(ctx: typer.Context, as_json: Json = False) -> None:
         slots = [e for e in elements if e.kind is ElementKind.STORAGE]
         used = sum(slot.barcode is not None for slot in slots)
         session.show(
-            {"slots": len(slots), "used": used, "dock": sorted(site.library.dock()), "drives": drives},
+            {
+                "slots": len(slots),
+                "used": used,
+                "dock": sorted(site.library.dock()),
+                "drives": drives,
+            },
             facts({"slots": f"{used} of {len(slots)} used", "on the dock": site.library.dock()}),
             table(("drive", "volume", "leased for"), (d.values() for d in drives)),
         )
@@ -81,8 +87,8 @@ def add_blank(
                 remedy="give new volumes new barcodes",
             )
         library = site.virtual_library()
-        there = {element.barcode for element in library.inventory()} | library.dock()
-        library.add_blank(barcode for barcode in barcodes if barcode not in there)
+        there = {element.barcode for element in library.inventory()}
+        library.add_blank([barcode for barcode in barcodes if barcode not in there])
         with site.catalog.write() as connection:
             volumes.add_blank(connection, barcodes, actor=session.actor, at=site.clock.now())
         session.show({"added": barcodes}, f"{len(set(barcodes))} blank volumes added.")
@@ -126,7 +132,7 @@ def _inventory(session: Session) -> list[dict[str, Any]]:
                 "catalog": stands,
             }
         )
-    expected = (v for v in known.values() if v.place == volumes.LIBRARY)
+    expected = (v for v in known.values() if v.place == LIBRARY)
     rows += [
         {"place": "missing", "number": None, "volume": v.barcode, "catalog": str(v.custody)}
         for v in expected

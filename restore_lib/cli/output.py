@@ -96,19 +96,22 @@ def facts(pairs: Mapping[str, object]) -> RenderableType:
 
 def as_text(value: object) -> str:
     """Return a value as people read it: times in UTC, lists with commas, nothing as a dash."""
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.1f}"
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return ", ".join(sorted(map(str, value))) or "-"
-    return str(value)
+    match value:
+        case None | "":
+            text = "-"
+        case datetime():
+            text = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        case bool():
+            text = "yes" if value else "no"
+        case int():
+            text = f"{value:,}"
+        case float():
+            text = f"{value:,.1f}"
+        case list() | tuple() | set() | frozenset():
+            text = ", ".join(sorted(map(str, value))) or "-"
+        case _:
+            text = str(value)
+    return text
 
 
 def size_text(size: float) -> str:
@@ -121,8 +124,8 @@ def size_text(size: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration as people read it, in whole seconds: ``1 day, 2:03:04``."""
-    return str(timedelta(seconds=round(seconds)))
+    """Return a duration as people read it: ``0.3 s``, ``1 day, 2:03:04``."""
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
 def key_fields(key: bytes) -> dict[str, str]:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+import rich.progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress as Bars,
     ProgressColumn,
     Task,
     TaskID,
@@ -20,6 +20,8 @@ from rich.text import Text
 
 from restore_lib.cli.output import size_text
 from restore_lib.model.progress import Progress
+
+Bars = rich.progress.Progress
 
 
 class _Done(ProgressColumn):
@@ -131,7 +133,12 @@ class _Share:
         self._counted = 0
         self._lock = threading.Lock()
 
-    def stage(self, label: str, objects: int | None = None, size: int | None = None) -> None:
+    def stage(
+        self,
+        label: str,  # noqa: ARG002 - part of the protocol
+        objects: int | None = None,  # noqa: ARG002 - part of the protocol
+        size: int | None = None,  # noqa: ARG002 - part of the protocol
+    ) -> None:
         with self._lock:
             self._total.move(-self._counted)
             self._counted = 0

@@ -24,6 +24,17 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan, and do n
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")]
 
 
+def group(about: str | None = None) -> typer.Typer:
+    """Return an application for commands of one kind."""
+    return typer.Typer(
+        help=about,
+        no_args_is_help=about is not None,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
+
+
 class Session:
     """One command at work on one site."""
 

@@ -1,18 +1,18 @@
 """`tapeflow volumes`: every cartridge, and its history."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from restore_lib.catalog import volumes as catalog
 from restore_lib.cli.output import facts, size_text, table
-from restore_lib.cli.session import Json, opened
+from restore_lib.cli.session import Json, group, opened
 from restore_lib.model.volume import Volume
 
-app = typer.Typer(help="The volumes, and the history of each.")
+app = group("The volumes, and the history of each.")
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, no_args_is_help=False)
 def volumes(ctx: typer.Context, as_json: Json = False) -> None:
     """List all volumes: what is on them, how they are, who has them, and where."""
     if ctx.invoked_subcommand is not None:
@@ -36,15 +36,22 @@ def show(ctx: typer.Context, barcode: str, as_json: Json = False) -> None:
             "",
             table(
                 ("at", "field", "before", "after", "place", "actor", "reason"),
-                (
-                    (e.at, e.field, e.before, e.after, e.place, e.actor, e.reason)
-                    for e in history
-                ),
+                ((e.at, e.field, e.before, e.after, e.place, e.actor, e.reason) for e in history),
             ),
         )
 
 
-_COLUMNS = ("volume", "tape set", "content", "health", "custody", "place", "flags", "size", "verified")
+_COLUMNS = (
+    "volume",
+    "tape set",
+    "content",
+    "health",
+    "custody",
+    "place",
+    "flags",
+    "size",
+    "verified",
+)
 
 
 def _row(volume: Volume) -> tuple[Any, ...]:
@@ -59,5 +66,3 @@ def _row(volume: Volume) -> tuple[Any, ...]:
         size_text(volume.bytes),
         volume.verified_at,
     )
-
-

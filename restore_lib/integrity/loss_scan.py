@@ -1,5 +1,6 @@
 """Finding loss: what should exist against what does, and what the tapes have of the difference."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -88,10 +89,8 @@ def scan_for_loss(
     opened = site.store(store)
     with site.catalog.read() as connection:
         point = newest_committed(connection, store)
-    source = f"table {reference}" if reference else f"recovery point {point.id if point else None}"
-    if prefix:
-        source += f", prefix {display_key(prefix)}"
-    with scratch_database(site.staging) as database:
+    source = _source(reference, point, prefix)
+    with scratch_database(site.staging / "loss-scan") as database:
         progress.stage("Reading what should exist")
         if reference is not None:
             load_reference(database, reference)
@@ -111,6 +110,15 @@ def scan_for_loss(
         rp_id = point.id if point else None
         scan = LossScan(store, source, rp_id, counts, None)
         return scan if dry_run else _record(site, scan, database, actor)
+
+
+def _source(reference: Path | None, point: RecoveryPoint | None, prefix: bytes) -> str:
+    """Return what should exist, in words that are the same for the same scan."""
+    if reference is not None:
+        source = f"table {display_key(os.fsencode(reference.absolute()))}"
+    else:
+        source = f"recovery point {point.id}" if point else "no recovery point"
+    return f"{source}, prefix {display_key(prefix)}" if prefix else source
 
 
 def _keep_prefix(database: duckdb.DuckDBPyConnection, prefix: bytes) -> None:

@@ -64,22 +64,25 @@ def write_reference(objects: Iterable[StoredObject], path: Path) -> int:
         (each.key, each.size, (each.modified_at - EPOCH) // timedelta(microseconds=1), each.etag)
         for each in objects
     )
-    with scratch_database(path.parent) as database:
+    with (
+        tempfile.TemporaryDirectory(prefix="tapeflow-reference-") as folder,
+        scratch_database(Path(folder)) as database,
+    ):
         database.execute("CREATE TABLE found (key BLOB, size BIGINT, modified BIGINT, etag TEXT)")
         written = fill(database, "found", ("BLOB", "BIGINT", "BIGINT", "TEXT"), rows)
+        table = database.sql(
+            "SELECT to_base64(key) AS key_b64, size, make_timestamptz(modified) AS modified_at,"
+            " etag FROM found"
+        )
         with tempfile.NamedTemporaryFile(
             dir=path.parent, prefix=".reference-", delete=False
         ) as new:
             os.fchmod(new.fileno(), 0o644)
-        partial = Path(new.name)
         try:
-            database.sql(
-                "SELECT to_base64(key) AS key_b64, size, make_timestamptz(modified) AS modified_at,"
-                " etag FROM found"
-            ).write_parquet(str(partial))
-            partial.replace(path)
+            table.write_parquet(new.name)
+            Path(new.name).replace(path)
         finally:
-            partial.unlink(missing_ok=True)
+            Path(new.name).unlink(missing_ok=True)
     return written
 
 
@@ -151,7 +154,7 @@ def _no_key(path: Path) -> Refused:
 
 
 def _check_values(raw: duckdb.DuckDBPyRelation, path: Path, each: Column) -> None:
-    bad = raw.filter(f"{each.name} IS NOT NULL AND ({each.wrong})")
+    bad = raw.filter(each.wrong)
     found = bad.project(f"row, CAST({each.name} AS VARCHAR)").order("row").limit(1).fetchall()
     for row, value in found:
         raise Refused(

@@ -32,8 +32,12 @@ class Column:
 
 def column(name: str, kind: str) -> Column | None:
     """Return the column ``name`` of DuckDB type ``kind``, None when that type can't hold it."""
-    made = _MAKERS[name](f"nullif({name}, '')" if kind == TEXT else name, kind)
-    return None if made is None else Column(name, made[0], made[1], WHAT[name])
+    given = f"nullif({name}, '')" if kind == TEXT else name
+    made = _MAKERS[name](given, kind)
+    if made is None:
+        return None
+    value, wrong = made
+    return Column(name, value, f"{given} IS NOT NULL AND ({wrong})", WHAT[name])
 
 
 def key_of(columns: Mapping[str, Column]) -> str:

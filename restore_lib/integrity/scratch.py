@@ -15,26 +15,27 @@ import duckdb
 from restore_lib.errors import DiskFull
 
 MEMORY_LIMIT = "512MiB"
-_PREFIX = "scratch-"
-_LOCK = ".scratch.lock"
+_PREFIX = "tapeflow-scratch-"
+_LOCK = "tapeflow-scratch.lock"
 _CHUNK = 20_000
 
 
 @contextmanager
-def scratch_database(staging: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an empty DuckDB database under ``staging``, and remove it at the end.
+def scratch_database(parent: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an empty DuckDB database below ``parent``, and remove it at the end.
 
     It takes at most 512 MiB of memory and the rest on disk; DiskFull when that has no room. What a
-    killed process left there is removed by the next that comes.
+    killed process left there is removed by the next that comes. ``parent`` is made on need.
     """
-    folder, held = _claim(staging)
+    parent.mkdir(parents=True, exist_ok=True)
+    folder, held = _claim(parent)
     try:
         with _opened(folder) as database:
             yield database
     except duckdb.Error as error:
         if not disk_is_full(error):
             raise
-        raise DiskFull(f"The staging disk {staging} has no room to compare tables.") from error
+        raise DiskFull(f"The disk of {parent} has no room to compare tables.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
@@ -86,14 +87,14 @@ def _opened(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         database.close()
 
 
-def _claim(staging: Path) -> tuple[Path, int]:
+def _claim(parent: Path) -> tuple[Path, int]:
     """Make a folder and lock it for as long as the descriptor is open; remove unlocked ones."""
-    with (staging / _LOCK).open("w") as guard:
+    with (parent / _LOCK).open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        for other in staging.glob(f"{_PREFIX}*"):
+        for other in parent.glob(f"{_PREFIX}*"):
             if _unused(other):
                 shutil.rmtree(other, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=staging))
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         held = os.open(folder, os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_EX)
         return folder, held

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from restore_lib.catalog.verifications import ExpectedFile, ExpectedVolume
@@ -17,6 +18,8 @@ from restore_lib.errors import (
 from restore_lib.library.base import Drive
 from restore_lib.tape.mounted import read_label
 from restore_lib.tape.segment_reader import verify_segment
+from restore_lib.tape.streams import BlockReader
+from restore_lib.tape.volume_index import decode_stripe_table, read_volume_index
 
 MAX_BAD_BLOCKS = 16
 
@@ -52,9 +55,10 @@ def check_volume(
     """Read the label and every tape file of the mounted volume and compare them with the catalog.
 
     Data volumes are checked member by member against the tape's own manifests, parity volumes as
-    whole tape files; both against the catalog's digests. ``done`` is told the tape files and bytes
-    read. What is wrong with the tape is in the result; what the drive raises for other reasons
-    (LeaseLost, LibraryOffline) passes.
+    whole tape files, both against the catalog's digests; a closed volume's last tape file, if it
+    has one, by itself and against the catalog. ``done`` is told the tape files and bytes read. What
+    is wrong with the tape is in the result; what the drive raises for other reasons (LeaseLost,
+    LibraryOffline) passes.
     """
     findings = Findings()
     findings.damage = _check_label(drive, cluster, expected, findings)
@@ -76,6 +80,8 @@ def check_volume(
             findings.damage = Damage.SOME
     if unreadable and unreadable == len(expected.files):
         findings.damage = Damage.ALL
+    elif expected.closed and not _closing_file_is_sound(drive, expected, findings):
+        findings.damage = Damage.SOME
     return findings
 
 
@@ -117,6 +123,43 @@ def _check_file(
         what = f"its SHA-256 is {sha256}; the catalog has {file.sha256}"
         findings.add(file.number, None, what)
     return reading.blocks
+
+
+def _closing_file_is_sound(drive: Drive, expected: ExpectedVolume, findings: Findings) -> bool:
+    """Check volume index or stripe table; a volume that had no room for one has none."""
+    number = len(expected.files) + 1
+    try:
+        reading = _Reading(drive, number, expected.block_size)
+        first = next(reading, None)
+    except EndOfData:
+        return True
+    if first is None:
+        findings.add(number, None, "the closing tape file is empty")
+        return False
+    try:
+        listed = _listed_files(expected, BlockReader(chain([first], reading)))
+    except (CorruptTapeFile, UnknownFormat, MediumError, EndOfData) as error:
+        findings.add(number, None, f"the closing tape file: {error.message}")
+        return False
+    if listed != [(file.number, file.blocks, file.sha256) for file in expected.files]:
+        findings.add(number, None, "the closing tape file lists other tape files than the catalog")
+        return False
+    return True
+
+
+def _listed_files(expected: ExpectedVolume, stream: BlockReader) -> list[tuple[int, int, str]]:
+    """Return number, blocks and SHA-256 of this volume's tape files by its closing tape file."""
+    if expected.position < expected.k:
+        index, sealed = read_volume_index(stream)
+        for _ in sealed:
+            pass
+        return [(file.file, file.blocks, file.sha256) for file in index.files]
+    return [
+        (stripe.stripe, member.blocks, member.sha256)
+        for stripe in decode_stripe_table(stream).stripes
+        for member in stripe.members
+        if member.barcode == expected.barcode
+    ]
 
 
 def _check_members(reading: "_Reading", file: ExpectedFile, findings: Findings) -> str | None:

@@ -7,30 +7,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from restore_lib.catalog import batches, requests
-from restore_lib.catalog.batches import Batch, BatchItem
-from restore_lib.catalog.leases import CatalogLeases
+from restore_lib.catalog import batches, requests, waves
+from restore_lib.catalog.batches import Batch, BatchExtent, BatchItem
 from restore_lib.catalog.requests import Outcome, Request
-from restore_lib.catalog.volumes import change, set_flag, volumes
 from restore_lib.errors import (
     DigestMismatch,
     DiskFull,
     GoElsewhere,
-    LibraryOffline,
     MediumError,
     ObjectUnreadable,
-    VolumeAbsent,
 )
-from restore_lib.library.base import Drive, ElementKind
-from restore_lib.library.mounting import mounted
 from restore_lib.model.progress import Progress, Silent
-from restore_lib.model.states import BatchKind, BatchState, ItemState, LossClass, Way
-from restore_lib.model.volume import Flag, Health
+from restore_lib.model.states import (
+    BatchKind,
+    BatchState,
+    ItemState,
+    LossClass,
+    RequestState,
+    Way,
+)
+from restore_lib.model.volume import Health
 from restore_lib.restore.gather import Gathered, SetShape, Sourcing
+from restore_lib.restore.heartbeat import Heartbeat
+from restore_lib.restore.mount import Mounts
 from restore_lib.restore.publish import Publisher, failed
-from restore_lib.restore.read import TapeReader, expect_label
 from restore_lib.site import Site
-from restore_lib.tape.mounted import read_label
 from restore_lib.tape.streams import BlockReader
 
 _FLUSH = 200
@@ -55,19 +56,27 @@ def run_batch(
     Killed at any instant and run again, it skips what is verified and finishes the rest. Objects
     that a volume can't give go back to be planned over other volumes, and MediumError (or another
     GoElsewhere) is raised at the end. Errors that may pass (DriveBusy, StoreUnavailable, DiskFull)
-    and those that a person must mend (KeyUnusable) leave the batch as it is, to be run again.
+    and those that a person must mend (KeyUnusable) leave the batch as it is, to be run again. A
+    batch of a cancelled request is cancelled.
     """
     with site.catalog.write() as connection:
-        batch = batches.begin_batch(connection, batch_id, site.clock.now())
+        at = site.clock.now()
+        batch = batches.batch(connection, batch_id)
+        request = requests.request(connection, batch.request_id)
+        if request.state is RequestState.CANCELLED:
+            batches.end_batch(connection, batch_id, BatchState.CANCELLED, at, "cancelled")
+        else:
+            batches.begin_batch(connection, batch_id, at)
+        batch = batches.batch(connection, batch_id)
         if batch.state is not BatchState.RUNNING:
             return BatchResult(batch_id, batch.state, 0, 0)
         if batch.wave_id is not None:
-            batches.touch_wave(connection, batch.wave_id, site.clock.now())
-        request = requests.request(connection, batch.request_id)
+            waves.touch_wave(connection, batch.wave_id, at)
         items = batches.batch_items(connection, batch_id)
     run = _BatchRun(site, batch, request, actor, progress or Silent())
     try:
-        run.run(items)
+        with Heartbeat(site, batch.wave_id):
+            run.run(items)
     except GoElsewhere as error:
         run.end(BatchState.FAILED, error.message)
         raise
@@ -83,9 +92,8 @@ class _BatchRun:
         self._site = site
         self._batch = batch
         self._request = request
-        self._actor = actor
+        self._mounts = Mounts(site, actor)
         self._progress = progress
-        self._leases = CatalogLeases(site.catalog, site.clock)
         self._outcomes: list[Outcome] = []
         self._counts = {"restored": 0, "others": 0}
         self._problem: str | None = None
@@ -117,20 +125,27 @@ class _BatchRun:
         return outcome is not None
 
     def _read(self, publisher: Publisher, items: Sequence[BatchItem]) -> None:
+        """Read ``items`` from their one volume.
+
+        After a few bad blocks the rest is left to parity; what comes here again is read through.
+        """
         [barcode] = self._batch.volumes
-        with self._mounted(barcode, items[0].extents[0].tape_set) as reader:
+        with self._mounts.reader(barcode) as reader:
             for item in items:
-                [extent] = item.extents
-                stored = reader.range(extent.stripe, extent.offset, extent.stored_size)
+                payloads = (
+                    (
+                        extent,
+                        BlockReader(reader.range(extent.stripe, extent.offset, extent.stored_size)),
+                    )
+                    for extent in item.extents
+                )
                 try:
-                    outcome = publisher.publish(item, [(extent, BlockReader(stored))], Way.TAPE)
+                    self._note(item, publisher.publish(item, payloads, Way.TAPE))
                 except (MediumError, DigestMismatch) as error:
-                    self._elsewhere(item, error, barcode)
-                    if len(reader.bad) >= _BAD_BLOCKS:
-                        self._mark(barcode, Health.BROKEN, "block after block can't be read")
+                    self._mounts.mark(barcode, Health.SUSPECT, error.message)
+                    self._elsewhere(item, error)
+                    if len(reader.bad) >= _BAD_BLOCKS and not item.attempts:
                         raise
-                else:
-                    self._note(item, outcome)
 
     def _gather(self, publisher: Publisher, items: Sequence[BatchItem], folder: Path) -> None:
         sourcing = self._sourcing(items)
@@ -141,24 +156,33 @@ class _BatchRun:
                 if barcode in wanted:
                     self._collect(gathered, barcode, wanted[barcode])
             for item in items:
-                payloads = (
-                    (extent, BlockReader(sourcing.payload(extent, gathered)))
-                    for extent in item.extents
-                )
-                way = Way.PARITY if sourcing.is_rebuilt(item) else Way.TAPE
-                try:
-                    self._note(item, publisher.publish(item, payloads, way))
-                except (MediumError, DigestMismatch) as error:
-                    self._elsewhere(item, error, None)
+                self._put_together(publisher, item, sourcing, gathered)
         finally:
             gathered.close()
 
+    def _put_together(
+        self, publisher: Publisher, item: BatchItem, sourcing: Sourcing, gathered: Gathered
+    ) -> None:
+        reached: list[BatchExtent] = []
+
+        def payloads() -> Iterator[tuple[BatchExtent, BlockReader]]:
+            for extent in item.extents:
+                reached.append(extent)
+                yield extent, BlockReader(sourcing.payload(extent, gathered))
+
+        way = Way.PARITY if sourcing.is_rebuilt(item) else Way.TAPE
+        try:
+            self._note(item, publisher.publish(item, payloads(), way))
+        except (MediumError, DigestMismatch) as error:
+            if reached[-1].barcode in self._batch.volumes:
+                self._mounts.mark(reached[-1].barcode, Health.SUSPECT, error.message)
+            self._elsewhere(item, error)
+
     def _collect(self, gathered: Gathered, barcode: str, wanted: set[tuple[int, int]]) -> None:
-        with self._site.catalog.read() as connection:
-            [volume] = volumes(connection, [barcode])
-        with self._mounted(barcode, volume.tape_set or "") as reader:
-            if not gathered.collect(barcode, wanted, reader):
-                self._mark(barcode, Health.SUSPECT, "a block can't be read")
+        with self._mounts.reader(barcode) as reader:
+            whole = gathered.collect(barcode, wanted, reader)
+        if not whole:
+            self._mounts.mark(barcode, Health.SUSPECT, "a block can't be read")
 
     def _sourcing(self, items: Sequence[BatchItem]) -> Sourcing:
         stripes: dict[str, set[int]] = {}
@@ -191,66 +215,7 @@ class _BatchRun:
                     break
             self._note(item, outcome)
 
-    @contextmanager
-    def _mounted(self, barcode: str, tape_set: str) -> Iterator[TapeReader]:
-        """Mount a volume and check its label; what is wrong with the volume is written down."""
-        ttl = self._site.config.library.lease
-        try:
-            with mounted(self._site.library, self._leases, barcode, self._actor, ttl=ttl) as drive:
-                yield self._reader(drive, barcode, tape_set)
-        except VolumeAbsent:
-            self._mark(barcode, Health.LOST, "not in the library, where it should be")
-            raise
-        except LibraryOffline as error:
-            if not self._is_stuck(barcode):
-                raise
-            self._mark(barcode, Health.DISABLED, "stuck in a drive that does not answer")
-            raise MediumError(f"{error.message} {barcode} is in it.", volume=barcode) from error
-
-    def _reader(self, drive: Drive, barcode: str, tape_set: str) -> TapeReader:
-        try:
-            label = read_label(drive)
-            expect_label(label, barcode, tape_set)
-        except LibraryOffline:
-            raise
-        except Exception as error:
-            self._mark(barcode, Health.BROKEN, f"its label can't be read: {error}")
-            raise MediumError(
-                f"The label of volume {barcode} can't be read: {error}", volume=barcode
-            ) from error
-        assert label is not None  # noqa: S101 - expect_label refuses a blank volume
-        return TapeReader(drive, label.block_size)
-
-    def _is_stuck(self, barcode: str) -> bool:
-        return any(
-            element.kind is ElementKind.DRIVE and element.barcode == barcode
-            for element in self._site.library.inventory()
-        )
-
-    def _mark(self, barcode: str, health: Health, reason: str) -> None:
-        with self._site.catalog.write() as connection:
-            [volume] = volumes(connection, [barcode])
-            if volume.health in {Health.OK, Health.SUSPECT} and volume.health is not health:
-                who, at = self._actor, self._site.clock.now()
-                change(
-                    connection,
-                    [barcode],
-                    "health",
-                    volume.health,
-                    health,
-                    actor=who,
-                    reason=reason,
-                    at=at,
-                )
-                if health is Health.LOST:
-                    set_flag(connection, [barcode], Flag.MISSING, actor=who, reason=reason, at=at)
-
-    def _elsewhere(
-        self, item: BatchItem, error: MediumError | DigestMismatch, barcode: str | None
-    ) -> None:
-        if barcode is not None:
-            self._mark(barcode, Health.SUSPECT, error.message)
-        self._problem = error.message
+    def _elsewhere(self, item: BatchItem, error: MediumError | DigestMismatch) -> None:
         pending = Outcome(item.id, ItemState.PENDING, error_code=error.code, error=error.message)
         self._note(item, pending)
 
@@ -258,6 +223,8 @@ class _BatchRun:
         self._outcomes.append(outcome)
         ended = outcome.state is ItemState.RESTORED
         self._counts["restored" if ended else "others"] += 1
+        if outcome.state is ItemState.PENDING:
+            self._problem = outcome.error
         self._progress.advance(objects=1, size=item.size or 0)
         if len(self._outcomes) >= _FLUSH:
             self.flush()
@@ -268,9 +235,9 @@ class _BatchRun:
             return
         with self._site.catalog.write() as connection:
             at = self._site.clock.now()
-            requests.settle_items(connection, self._outcomes, at)
+            requests.settle_items(connection, self._batch.id, self._outcomes, at)
             if self._batch.wave_id is not None:
-                batches.touch_wave(connection, self._batch.wave_id, at)
+                waves.touch_wave(connection, self._batch.wave_id, at)
         self._outcomes.clear()
 
     def end(self, state: BatchState, error: str | None) -> None:

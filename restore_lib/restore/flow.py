@@ -10,18 +10,19 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from restore_lib.catalog import batches, requests
-from restore_lib.catalog.batches import Batch, Wave
+from restore_lib.catalog import batches, requests, waves
+from restore_lib.catalog.batches import Batch
 from restore_lib.catalog.requests import Request
 from restore_lib.catalog.volumes import volumes
-from restore_lib.model.states import BatchState, RequestState
-from restore_lib.model.volume import Custody, Health, Reason
+from restore_lib.catalog.waves import Wave
+from restore_lib.model.states import BatchState, ItemState, RequestState
+from restore_lib.model.volume import Custody, Reason
+from restore_lib.restore.plan import readable
 from restore_lib.restore.request import plan_pending
 from restore_lib.site import Site
 from restore_lib.vault.recalls import recall
-from restore_lib.vault.receiving import receive, waiting
+from restore_lib.vault.receiving import needs_attention, receive
 
-_READABLE = frozenset({Health.OK, Health.SUSPECT})
 ABANDONED_AFTER = timedelta(minutes=15)
 
 
@@ -45,7 +46,8 @@ def advance(site: Site, actor: str) -> Advance:
         settle_wave(site, wave.id)
     for request in _active(site):
         with site.catalog.write() as connection:
-            requests.lock(connection, request.id)
+            if not _holds(connection, request.id):
+                continue
             _plan(connection, site, request)
         done.recalls.extend(_recall(site, request, actor))
         if _end(site, request):
@@ -54,22 +56,18 @@ def advance(site: Site, actor: str) -> Advance:
 
 
 def has_work(site: Site) -> bool:
-    """Whether a wave run would find something to do: a document, reads, or a dead runner's wave."""
-    if waiting(site) or abandoned_waves(site):
+    """Whether ``advance`` or a wave would find something to do.
+
+    That is a document, reads whose volumes are here, a volume to recall, something to plan anew, a
+    request that has come to its end, or the wave of a runner that has died.
+    """
+    if needs_attention(site) or abandoned_waves(site):
         return True
-    for request in _active(site):
-        with site.catalog.read() as connection:
-            if _ready(connection, request.id):
-                return True
-            unfinished = requests.unfinished(connection, request.id)
-            running = batches.batches_of(
-                connection,
-                request_id=request.id,
-                states=[BatchState.PLANNED, BatchState.RUNNING],
-            )
-            if not unfinished or not running:
-                return True
-    return False
+    with site.catalog.read() as connection:
+        return any(
+            _has_work(connection, request.id)
+            for request in requests.requests(connection, [RequestState.ACTIVE])
+        )
 
 
 def next_wave(site: Site, runner: str) -> Wave | None:
@@ -79,16 +77,17 @@ def next_wave(site: Site, runner: str) -> Wave | None:
     """
     limit = site.config.restore.wave_batches
     with site.catalog.write() as connection:
-        held = batches.open_waves(connection, runner)
+        held = waves.open_waves(connection, runner)
         if held:
             return held[0]
         for request in requests.requests(connection, [RequestState.ACTIVE]):
-            requests.lock(connection, request.id)
+            if not _holds(connection, request.id):
+                continue
             ready = [batch.id for batch in _ready(connection, request.id)[:limit]]
             if ready:
                 at = site.clock.now()
-                wave_id = batches.open_wave(connection, request.id, ready, runner, at)
-                return batches.wave(connection, wave_id)
+                wave_id = waves.open_wave(connection, request.id, ready, runner, at)
+                return waves.wave(connection, wave_id)
     return None
 
 
@@ -113,7 +112,7 @@ def settle_wave(site: Site, wave_id: int) -> dict[str, int]:
             batches.end_batch(
                 connection, batch.id, BatchState.FAILED, at, "its task ended without finishing it"
             )
-        batches.settle_wave(connection, wave_id, at)
+        waves.settle_wave(connection, wave_id, at)
         counts: dict[str, int] = {}
         for batch in batches.batches_of(connection, wave_id=wave_id):
             counts[batch.state] = counts.get(batch.state, 0) + 1
@@ -123,7 +122,7 @@ def settle_wave(site: Site, wave_id: int) -> dict[str, int]:
 def abandoned_waves(site: Site) -> list[Wave]:
     """Return open waves that nobody has worked on for a quarter of an hour."""
     with site.catalog.read() as connection:
-        return batches.untouched_waves(connection, site.clock.now() - ABANDONED_AFTER)
+        return waves.untouched_waves(connection, site.clock.now() - ABANDONED_AFTER)
 
 
 def is_ended(site: Site, request_id: int) -> bool:
@@ -138,16 +137,36 @@ def _active(site: Site) -> list[Request]:
         return requests.requests(connection, [RequestState.ACTIVE])
 
 
+def _holds(connection: Connection, request_id: int) -> bool:
+    """Lock a request, and tell whether it is still active."""
+    requests.lock(connection, request_id)
+    return requests.request(connection, request_id).state is RequestState.ACTIVE
+
+
+def _has_work(connection: Connection, request_id: int) -> bool:
+    unclaimed = batches.unclaimed(connection, request_id)
+    if unclaimed:
+        wanted = {
+            volume.barcode: volume
+            for volume in volumes(connection, {b for batch in unclaimed for b in batch.volumes})
+        }
+        at_rest = {Custody.VAULT}
+        if any(not readable(v) or v.custody in at_rest for v in wanted.values()):
+            return True
+        here = {b for b, volume in wanted.items() if volume.custody is Custody.MOUNTABLE}
+        return any(here.issuperset(batch.volumes) for batch in unclaimed)
+    counts = requests.count_items(connection, request_id)
+    return counts[ItemState.PENDING] > 0 or not requests.unfinished(connection, request_id)
+
+
 def _plan(connection: Connection, site: Site, request: Request) -> None:
     """Drain batches whose volumes can't be read any more, and plan everything that is pending."""
     at = site.clock.now()
     waiting_batches = batches.unclaimed(connection, request.id)
     wanted = {barcode for batch in waiting_batches for barcode in batch.volumes}
-    unreadable = {
-        volume.barcode for volume in volumes(connection, wanted) if volume.health not in _READABLE
-    }
+    given_up = {v.barcode for v in volumes(connection, wanted) if not readable(v)}
     for batch in waiting_batches:
-        if unreadable.intersection(batch.volumes):
+        if given_up.intersection(batch.volumes):
             batches.end_batch(
                 connection, batch.id, BatchState.CANCELLED, at, "a volume of it can't be read"
             )
@@ -179,14 +198,14 @@ def _ready(connection: Connection, request_id: int) -> list[Batch]:
     here = {
         volume.barcode
         for volume in volumes(connection, wanted, custody=[Custody.MOUNTABLE])
-        if volume.health in _READABLE
+        if readable(volume)
     }
     return [batch for batch in unclaimed if here.issuperset(batch.volumes)]
 
 
 def _end(site: Site, request: Request) -> bool:
     with site.catalog.write() as connection:
-        if requests.unfinished(connection, request.id):
+        if not _holds(connection, request.id) or requests.unfinished(connection, request.id):
             return False
         requests.change_request(
             connection,

@@ -9,6 +9,7 @@ from restore_lib.catalog.batches import BatchExtent, BatchItem
 from restore_lib.errors import MediumError
 from restore_lib.restore.read import TapeReader
 from restore_lib.tape.parity import Rebuilder
+from restore_lib.tape.streams import disk_errors
 
 StripeFiles = Mapping[tuple[str, int, int], tuple[str, int]]
 
@@ -31,18 +32,22 @@ class Gathered:
     _files: dict[str, BinaryIO] = field(default_factory=dict)
 
     def collect(self, barcode: str, wanted: Iterable[tuple[int, int]], reader: TapeReader) -> bool:
-        """Read (tape file, block) pairs of a mounted volume; return whether all could be read."""
-        file = self._files.setdefault(barcode, (self.folder / barcode).open("w+b"))
+        """Read (tape file, block) pairs of a mounted volume; return whether all could be read.
+
+        DiskFull when the staging disk has no room for them.
+        """
+        file = self._files[barcode] = (self.folder / barcode).open("w+b")
         whole = True
-        for number, block in sorted(wanted):
-            try:
-                data = next(reader.blocks(number, block, 1))
-            except MediumError:
-                whole = False
-                continue
-            self._where[barcode, number, block] = file.tell()
-            file.write(data)
-        file.flush()
+        with disk_errors(self.folder / barcode):
+            for number, block in sorted(wanted):
+                try:
+                    data = next(reader.blocks(number, block, 1))
+                except MediumError:
+                    whole = False
+                    continue
+                self._where[barcode, number, block] = file.tell()
+                file.write(data)
+            file.flush()
         return whole
 
     def block(self, barcode: str, number: int, block: int, size: int) -> bytes:

@@ -10,10 +10,11 @@ from itertools import groupby
 
 from restore_lib.catalog.batches import Need, NewBatch
 from restore_lib.model.states import BatchKind
-from restore_lib.model.volume import Custody, Health, Volume
+from restore_lib.model.volume import Custody, Flag, Health, Volume
 from restore_lib.restore.estimate import TimeModel
 
 _READABLE = frozenset({Health.OK, Health.SUSPECT})
+_ANOTHER = frozenset({Flag.FOREIGN, Flag.LABEL_MISMATCH})
 _NEARNESS = {
     Custody.MOUNTABLE: 0,
     Custody.ACCLIMATING: 1,
@@ -21,6 +22,11 @@ _NEARNESS = {
     Custody.COURIERRETRIEVE: 2,
     Custody.VAULTRETRIEVE: 3,
 }
+
+
+def readable(volume: Volume) -> bool:
+    """Whether a volume is to be read: not given up, and not known to be another one."""
+    return volume.health in _READABLE and _ANOTHER.isdisjoint(volume.flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,32 +86,39 @@ class Planner:
     def route(self, held: list[Need]) -> "Route | NoWay":
         """Return the way back of an object with these extents.
 
-        A suspect volume that has failed the object before is passed over while parity allows.
+        Suspect volumes that have failed the object before are passed over while parity allows: all
+        of them, else one after the other from try to try, and at last none.
         """
-        lost = {need.barcode for need in held if self._health(need) not in _READABLE}
-        doubted = {
-            need.barcode for need in held if need.attempts and self._health(need) is Health.SUSPECT
-        }
-        route = self._route(held, lost | doubted)
-        return self._route(held, lost) if doubted and isinstance(route, NoWay) else route
+        attempts = max(need.attempts for need in held)
+        wanted = [self._volumes[barcode] for barcode in sorted({need.barcode for need in held})]
+        lost = {volume.barcode for volume in wanted if not readable(volume)}
+        doubted = [v.barcode for v in wanted if readable(v) and v.health is Health.SUSPECT]
+        if attempts and doubted:
+            for avoid in (doubted, [doubted[attempts % len(doubted)]]):
+                route = self._route(held, lost.union(avoid), attempts)
+                if isinstance(route, Route):
+                    return route
+        return self._route(held, lost, attempts)
 
-    def _route(self, held: list[Need], avoid: set[str]) -> "Route | NoWay":
+    def _route(self, held: list[Need], avoid: set[str], attempts: int) -> "Route | NoWay":
         direct = {need.barcode for need in held} - avoid
         lost = sorted({(n.tape_set, n.barcode) for n in held if n.barcode in avoid})
         wanted = set(direct)
         for tape_set, group in groupby(lost, key=lambda pair: pair[0]):
             gone = {barcode for _, barcode in group}
-            survivors = self._survivors(tape_set, gone, direct)
+            survivors = self._survivors(tape_set, gone, direct, attempts)
             if survivors is None:
                 return NoWay(tuple(sorted(self._unreadable(tape_set) | gone)))
             wanted.update(survivors)
         return Route(tuple(sorted(wanted)), tuple(barcode for _, barcode in lost))
 
-    def _health(self, need: Need) -> Health:
-        return self._volumes[need.barcode].health
+    def _survivors(
+        self, tape_set: str, gone: set[str], near: set[str], attempts: int
+    ) -> list[str] | None:
+        """Return the k best volumes of a set to compute its lost ones from, or None.
 
-    def _survivors(self, tape_set: str, gone: set[str], near: set[str]) -> list[str] | None:
-        """Return the k best volumes of a set to compute its lost ones from, or None."""
+        From try to try another one is left out: one of them may give wrong bytes unnoticed.
+        """
         usable = sorted(
             (
                 volume.health is not Health.OK,
@@ -115,13 +128,18 @@ class Planner:
                 volume.barcode,
             )
             for volume in self._members[tape_set]
-            if volume.health in _READABLE and volume.barcode not in gone
+            if readable(volume) and volume.barcode not in gone
         )
         k = self._k[tape_set]
-        return None if len(usable) < k else [row[-1] for row in usable[:k]]
+        if len(usable) < k:
+            return None
+        sound = [row[-1] for row in usable if not row[0]]
+        turn = attempts % len(sound) if len(sound) > k else 0
+        ordered = [*sound[turn:], *sound[:turn], *(row[-1] for row in usable if row[0])]
+        return ordered[:k]
 
     def _unreadable(self, tape_set: str) -> set[str]:
-        return {v.barcode for v in self._members[tape_set] if v.health not in _READABLE}
+        return {v.barcode for v in self._members[tape_set] if not readable(v)}
 
     def _batches(self, route: Route, wanted: list[tuple[int, int]]) -> Iterator[NewBatch]:
         read = len(route.volumes) == 1 and not route.lost

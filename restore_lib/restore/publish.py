@@ -9,13 +9,13 @@ from typing import IO
 
 from restore_lib.catalog.batches import BatchExtent, BatchItem
 from restore_lib.catalog.requests import Outcome
-from restore_lib.errors import ObjectNameRefused, ObjectUnreadable
+from restore_lib.errors import DigestMismatch, ObjectNameRefused, ObjectUnreadable
 from restore_lib.model.states import ItemState, Overwrite, Way
 from restore_lib.stores.base import Store
 from restore_lib.tape.age import Identity
 from restore_lib.tape.members import Member, MemberMeta
 from restore_lib.tape.payload import restore_payload
-from restore_lib.tape.streams import Readable
+from restore_lib.tape.streams import Readable, disk_errors
 
 _CHUNK = 1 << 20
 _IN_MEMORY = 8 << 20
@@ -38,8 +38,11 @@ class Publisher:
         """Return the outcome that needs no read, or None: the object has to be brought back.
 
         An object that stands at the target with the wanted content is verified there; another one
-        is kept under the policy ``never``. A name that the target can't hold fails the item.
+        is kept under the policy ``never``. A name that the target can't hold fails the item. Where
+        the wanted content is not known, ``copy`` looks for itself.
         """
+        if item.sha256 is None:
+            return None
         try:
             found = None if self._overwrite is Overwrite.ALWAYS else self._store.head(item.key)
         except ObjectNameRefused as error:
@@ -58,9 +61,11 @@ class Publisher:
         """Decrypt, verify and publish one object from its payloads in the order of its parts.
 
         Nothing of it is visible in the store before all of it is verified. Raises DigestMismatch
-        and KeyUnusable as ``restore_payload`` does, and what the payloads' reads raise.
+        and KeyUnusable as ``restore_payload`` does, and what the payloads' reads raise; DiskFull
+        when the staging disk has no room. When the store got other bytes than were sent, the item
+        is to be tried again.
         """
-        with self._spool() as spool:
+        with disk_errors(self._folder), self._spool() as spool:
             for extent, stored in payloads:
                 restore_payload(_member(item, extent), stored, spool, self._identities)
             return self._put(item, spool, way)
@@ -77,7 +82,7 @@ class Publisher:
             return None
         if item.size is not None and found.size != item.size:
             return None
-        with self._spool() as spool:
+        with disk_errors(self._folder), self._spool() as spool:
             digest = hashlib.sha256()
             with source.open(item.key, version=found.version) as stream:
                 while chunk := stream.read(_CHUNK):
@@ -87,6 +92,7 @@ class Publisher:
                 return None
             exact = BatchItem(
                 item.id,
+                item.attempts,
                 item.key,
                 found.size,
                 digest.hexdigest(),
@@ -95,7 +101,7 @@ class Publisher:
                 found.metadata,
                 (),
             )
-            return self._put(exact, spool, Way.ALTERNATE)
+            return self.standing(exact) or self._put(exact, spool, Way.ALTERNATE)
 
     def _put(self, item: BatchItem, spool: IO[bytes], way: Way) -> Outcome:
         size = spool.tell()
@@ -104,7 +110,7 @@ class Publisher:
             self._store.put(
                 item.key,
                 _chunks(spool),
-                size=size if item.size is None else item.size,
+                size=size,
                 sha256=item.sha256 or "",
                 modified_at=item.modified_at,
                 content_type=item.content_type,
@@ -112,6 +118,8 @@ class Publisher:
             )
         except ObjectNameRefused as error:
             return failed(item, error)
+        except DigestMismatch as error:
+            return Outcome(item.id, ItemState.PENDING, error_code=error.code, error=error.message)
         return Outcome(item.id, ItemState.RESTORED, way)
 
     def _spool(self) -> IO[bytes]:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from restore_lib.errors import EndOfData, MediumError
 from restore_lib.library.base import Drive
-from restore_lib.tape.label import Label
 
 _READ_THROUGH = 8
 
@@ -56,11 +55,16 @@ class TapeReader:
 
     def _go_to(self, file: int, number: int) -> None:
         at = self._at
-        if at is not None and at[0] == file and at[1] <= number <= at[1] + _READ_THROUGH:
-            for _ in range(number - at[1]):
-                self._drive.read()
-        else:
+        near = at is not None and at[0] == file and 0 <= number - at[1] <= _READ_THROUGH
+        if at is None or not near or not self._read_through(number - at[1]):
             self._drive.locate(file, number)
+
+    def _read_through(self, count: int) -> bool:
+        """Pass over some blocks; False when one of them can't be read or a filemark comes."""
+        try:
+            return all(self._drive.read() is not None for _ in range(count))
+        except (EndOfData, MediumError):
+            return False
 
     def _give_up(self, file: int, number: int) -> MediumError:
         self._at = None
@@ -71,15 +75,5 @@ class TapeReader:
         barcode = self._drive.barcode()
         return MediumError(
             f"Block {number} of tape file {file} of volume {barcode} can't be read.",
-            volume=barcode,
-        )
-
-
-def expect_label(found: Label | None, barcode: str, tape_set: str) -> None:
-    """Raise MediumError unless the mounted volume is the one that the batch wants."""
-    if found is None or (found.barcode, found.tape_set) != (barcode, tape_set):
-        have = "is blank" if found is None else f"is {found.barcode} of set {found.tape_set}"
-        raise MediumError(
-            f"The volume with barcode {barcode} {have}; it should be of set {tape_set}.",
             volume=barcode,
         )

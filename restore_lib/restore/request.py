@@ -1,4 +1,4 @@
-"""Select and plan: from what a person asks for to a durable plan, or to the same plan, only shown."""
+"""Select and plan: from what a person asks for to a durable plan, or to one that is only shown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from restore_lib.catalog.requests import Request
 from restore_lib.catalog.volumes import volumes
 from restore_lib.errors import KeyUnusable, Refused
 from restore_lib.model.objects import display_key
-from restore_lib.model.states import ItemState, LossClass, Overwrite, RequestState
-from restore_lib.model.volume import LIBRARY, Custody, Reason, Volume
+from restore_lib.model.states import BatchState, ItemState, LossClass, Overwrite, RequestState
+from restore_lib.model.volume import Custody, Reason, Volume, vault_of
 from restore_lib.restore.estimate import VIRTUAL
 from restore_lib.restore.plan import Limits, Planner, alternates
 from restore_lib.site import Site
@@ -87,16 +87,28 @@ def start_restore(site: Site, request_id: int, actor: str) -> Request:
 
 
 def cancel_restore(site: Site, request_id: int, actor: str) -> Request:
-    """Stop a request: no batch of it is begun any more; what is restored stays restored."""
+    """Stop a request: no batch of it is begun any more; what is restored stays restored.
+
+    One that is cancelled already stays as it is; Refused when it has ended.
+    """
     with site.catalog.write() as connection:
+        requests.lock(connection, request_id)
         request = requests.request(connection, request_id)
+        if request.state is RequestState.CANCELLED:
+            return request
+        if request.state is RequestState.ENDED:
+            raise Refused(
+                f"Restore request {request_id} has ended already.",
+                remedy="see what came of it with `tapeflow restore report`",
+            )
+        at = site.clock.now()
         requests.change_request(
-            connection,
-            request_id,
-            request.state,
-            RequestState.CANCELLED,
-            finished_at=site.clock.now(),
+            connection, request_id, request.state, RequestState.CANCELLED, finished_at=at
         )
+        for batch in batches.batches_of(
+            connection, request_id=request_id, states=[BatchState.PLANNED]
+        ):
+            batches.end_batch(connection, batch.id, BatchState.CANCELLED, at, "cancelled")
         _audit(connection, site, actor, "restore.cancel", request_id, {})
         return requests.request(connection, request_id)
 
@@ -170,6 +182,11 @@ def _origin(connection: Connection, site: Site, spec: RestoreSpec) -> tuple[str,
         if point.committed_at is None:
             raise Refused(
                 f"Recovery point {point.id} is not committed.", remedy="choose another one"
+            )
+        if spec.store not in {None, point.store}:
+            raise Refused(
+                f"Recovery point {point.id} is of {point.store}, not of {spec.store}.",
+                remedy="see `tapeflow backup list`; a restore to another store names it as target",
             )
         return point.store, point.id
     if spec.store is None:
@@ -257,9 +274,9 @@ def _volume_rows(planned: Iterable[Batch], wanted: Mapping[str, Volume]) -> list
 
 def _estimate(site: Site, planned: Sequence[Batch], wanted: Iterable[Volume]) -> dict[str, Any]:
     """Estimate in seconds: the slowest way back, then the reads over all drives."""
-    away = {v.place for v in wanted if v.custody is not Custody.MOUNTABLE and v.place != LIBRARY}
-    transits = [2 * vault.transit.total_seconds() for vault in site.config.vaults.values() if away]
-    recall = max(transits, default=0.0)
+    away = {vault_of(v.place) for v in wanted if v.custody is not Custody.MOUNTABLE}
+    vaults = site.config.vaults.items()
+    recall = max((2 * v.transit.total_seconds() for name, v in vaults if name in away), default=0.0)
     read = sum(batch.estimate for batch in planned) / site.config.library.drives
     return {"seconds": recall + read, "stages": {"recall": recall, "read": read}}
 

@@ -6,6 +6,7 @@ none; whoever reads one has to stand reading it twice.
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,7 +85,8 @@ class DirectoryCourier:
         """Return all documents that have come, by name; the error for one that can't be read."""
         with self._mapped():
             names = sorted(path.name for path in self._from.iterdir() if _is_document(path.name))
-        return [(name, self._read(name)) for name in names]
+        letters = [(name, self._read(name)) for name in names]
+        return [(name, document) for name, document in letters if document is not None]
 
     def done(self, name: str) -> None:
         """Put a received document into the archive; no error when it is there already."""
@@ -98,11 +100,12 @@ class DirectoryCourier:
             write_atomically(self._rejected / f"{stem}.reason.txt", text)
         self._move(name, self._rejected)
 
-    def _read(self, name: str) -> Document | TapeflowError:
+    def _read(self, name: str) -> Document | TapeflowError | None:
+        """Return a document, why it can't be read, or None when another process is done with it."""
         path = self._from / name
         shown = display_key(os.fsencode(name))
         try:
-            if path.is_symlink() or not path.is_file():
+            if not stat.S_ISREG(path.lstat().st_mode):
                 return Refused(f"The document {shown} is not a file.")
             with path.open("rb") as file:
                 text = file.read(_LARGEST + 1)
@@ -111,6 +114,8 @@ class DirectoryCourier:
             return parse(shown, text)
         except TapeflowError as error:
             return error
+        except FileNotFoundError:
+            return None
         except OSError as error:
             return Refused(f"The document {shown} can't be read: {error.strerror}.")
 

@@ -7,8 +7,7 @@ of the wrong kind is refused whole.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -58,7 +57,7 @@ class _Paper:
 
     def json(self) -> bytes:
         """Return the form that ``parse`` reads."""
-        return _adapter(type(self)).dump_json(self, indent=1) + b"\n"
+        return _ADAPTER.dump_json(cast("Document", self), indent=1) + b"\n"
 
     def _page(self, detail: str, lines: Iterable[str]) -> str:
         head = [
@@ -178,11 +177,6 @@ class PackingList(_Paper):
 
 Document = PickList | Acknowledgement | DeliveryNote | PickupReceipt | VaultReceipt | PackingList
 _ADAPTER: TypeAdapter[Document] = TypeAdapter(Annotated[Document, Field(discriminator="kind")])
-
-
-@cache
-def _adapter(kind: type[_Paper]) -> TypeAdapter[_Paper]:
-    return TypeAdapter(kind)
 
 
 def parse(name: str, text: bytes) -> Document:

@@ -66,8 +66,9 @@ def send_out(site: Site, plan: VaultPlan, actor: str) -> list[int]:
     """Make the plan's shipments, eject and seal them, and announce them to their vaults.
 
     Returns the shipments that this call made or brought further. What an earlier call began and a
-    crash cut short is finished first of all; volumes that are in a shipment already, or not here
-    any more, are left out. Raises DriveBusy when a volume is in a drive: call it again.
+    crash cut short is finished first of all; volumes that are in a shipment already, not here any
+    more, or needed by a restore since, are left out. Raises DriveBusy when a volume is in a drive:
+    call it again.
     """
     visit = Visit.begin(site, actor)
     with site.catalog.write() as connection:
@@ -106,14 +107,15 @@ def announce(site: Site, shipment_id: int) -> None:
 
 
 def _create(connection: Connection, visit: Visit, plan: VaultPlan) -> None:
-    """Draft the plan's shipments, of the volumes that still are here and in no other shipment."""
+    """Draft the plan's shipments, of the volumes that still are free to go."""
     onsite = {
         v.barcode
         for v in volumes.known(connection, plan.barcodes, lock=True)
         if v.custody in _ONSITE
     }
     leaving = shipments.open_lines(connection, plan.barcodes, Direction.OUT)
-    free = onsite - {line.barcode for line in leaving if line.state is not LineState.OMITTED}
+    taken = {line.barcode for line in leaving if line.state is not LineState.OMITTED}
+    free = onsite - taken - offsite.awaited(connection)
     created = {}
     for planned in plan.shipments:
         boxes = {

@@ -1,5 +1,7 @@
 """Shipments that have not come in time: flagged, asked for again, given up in the end."""
 
+from datetime import datetime
+
 from restore_lib.catalog import shipments
 from restore_lib.model.shipment import (
     EXPECTED_LINES,
@@ -27,8 +29,7 @@ def overdue(site: Site, actor: str) -> ReceiveResult:
     left to a person, its volumes flagged.
     """
     visit = Visit.begin(site, actor)
-    with site.catalog.read() as connection:
-        late = shipments.find(connection, states=_UNDERWAY, due_before=visit.now)
+    late = _late(site, visit.now)
     result = ReceiveResult()
     for shipment in late:
         _announce_again(site, shipment)
@@ -37,6 +38,16 @@ def overdue(site: Site, actor: str) -> ReceiveResult:
             if ledger is not None and ledger.shipment == shipment:
                 result += _overdue(ledger)
     return result
+
+
+def any_overdue(site: Site) -> bool:
+    """Return whether ``overdue`` would find a shipment that is past its time."""
+    return bool(_late(site, site.clock.now()))
+
+
+def _late(site: Site, now: datetime) -> list[Shipment]:
+    with site.catalog.read() as connection:
+        return shipments.find(connection, states=_UNDERWAY, due_before=now)
 
 
 def _announce_again(site: Site, shipment: Shipment) -> None:

@@ -129,14 +129,22 @@ def give_up(ledger: Ledger, barcodes: Sequence[str]) -> None:
 
 def dispatch(site: Site) -> None:
     """Send the pick list of every drafted recall: what a crash kept from being sent too."""
-    with site.catalog.read() as connection:
-        drafts = shipments.find(connection, direction=Direction.IN, states=[ShipmentState.DRAFT])
-    for draft in drafts:
+    for draft in _drafts(site):
         send_pick_list(site, draft)
         with site.catalog.write() as connection:
             found = shipments.shipment(connection, draft.id, lock=True)
             if found is not None and found.state is ShipmentState.DRAFT:
                 shipments.advance(connection, found, ShipmentState.PICK_LISTED)
+
+
+def any_unsent(site: Site) -> bool:
+    """Return whether ``dispatch`` would find a recall that was not sent yet."""
+    return bool(_drafts(site))
+
+
+def _drafts(site: Site) -> list[Shipment]:
+    with site.catalog.read() as connection:
+        return shipments.find(connection, direction=Direction.IN, states=[ShipmentState.DRAFT])
 
 
 def send_pick_list(site: Site, shipment: Shipment) -> None:

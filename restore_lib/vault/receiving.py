@@ -20,8 +20,8 @@ from restore_lib.vault.documents import (
     VaultReceipt,
 )
 from restore_lib.vault.ledger import Ledger
-from restore_lib.vault.overdue import overdue
-from restore_lib.vault.recalls import dispatch
+from restore_lib.vault.overdue import any_overdue, overdue
+from restore_lib.vault.recalls import any_unsent, dispatch
 from restore_lib.vault.receipts import picked_up, vaulted
 
 _NOT_HANDED_OUT = frozenset({ShipmentState.DRAFT, ShipmentState.PICK_LISTED, ShipmentState.PACKED})
@@ -32,8 +32,17 @@ def waiting(site: Site) -> bool:
     return any(courier.waiting() for courier in couriers(site))
 
 
+def needs_attention(site: Site) -> bool:
+    """Return whether ``receive`` would find something to do.
+
+    That is a document that waits, a recall that a crash kept from being sent, or a shipment that is
+    past its time.
+    """
+    return waiting(site) or any_unsent(site) or any_overdue(site)
+
+
 def receive(site: Site, actor: str) -> ReceiveResult:
-    """Work through every document that waits, and ask again for what is overdue.
+    """Work through every document that waits, and ask (again) for what is unsent or overdue.
 
     The same document again has no effect; one that can't be read, or is of no shipment of ours, is
     set aside and named. A document is archived only when all that it led to is done, so after a

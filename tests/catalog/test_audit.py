@@ -91,6 +91,14 @@ def test_detail_that_json_changes_on_the_way_stays_sound(catalog: Catalog) -> No
     assert checked(catalog).ok
 
 
+def test_the_newest_events_come_first(catalog: Catalog) -> None:
+    fill(catalog, 4)
+    with catalog.read() as connection:
+        found = audit.newest(connection, 2)
+    assert [(event["id"], event["subject"]) for event in found] == [(4, "r4"), (3, "r3")]
+    assert (found[0]["at"], found[0]["detail"]) == (AT + timedelta(hours=4), {"n": 4})
+
+
 def test_detail_that_is_not_json_is_refused(catalog: Catalog) -> None:
     for detail in ({"x": float("nan")}, {"x": b"bytes"}):
         with pytest.raises((ValueError, TypeError)), catalog.write() as connection:

@@ -61,6 +61,10 @@ def test_only_the_drives_asked_for_are_given(leases: CatalogLeases) -> None:
     assert leases.acquire([0], "b", "V2", TTL) is None
 
 
+def test_no_drive_is_no_lease(leases: CatalogLeases) -> None:
+    assert leases.acquire([], "a", "V1", TTL) is None
+
+
 def test_tokens_grow_over_release_and_expiry(leases: CatalogLeases, clock: ManualClock) -> None:
     tokens = []
     for number in range(6):

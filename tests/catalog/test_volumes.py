@@ -263,3 +263,11 @@ def test_the_fold_differs_from_a_row_that_was_changed_behind_its_back(catalog: C
 def test_places_of_vaults() -> None:
     assert vault_of(vault_place("north")) == "north"
     assert vault_of("library") is None
+
+
+def test_a_vault_of_the_longest_name_is_a_place(catalog: Catalog) -> None:
+    longest = vault_place("v" * 63)
+    with catalog.write() as connection:
+        volumes.add_blank(connection, NAMES, place=longest, actor="ann", at=NOW)
+    with catalog.read() as connection:
+        assert volumes.volume(connection, NAMES[0]).place == longest

@@ -14,7 +14,7 @@ import pytest
 from demo import vendor
 from restore_lib.library.faults import Faults, read_faults, write_faults
 from restore_lib.model.volume import Custody, Reason
-from restore_lib.vault.documents import Acknowledgement, DeliveryNote, PickList, parse
+from restore_lib.vault.documents import DeliveryNote, PickList, parse
 from restore_lib.vault.outbound import plan_vault_out, send_out
 from restore_lib.vault.recalls import recall
 from restore_lib.vault.receiving import receive, waiting
@@ -42,7 +42,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def answers(world: VaultWorld) -> dict[str, tuple[str, ...]]:
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for path in (world.courier / "inbox").iterdir():
         document = parse(path.name, path.read_bytes())
         found[document.kind] = document.volumes
@@ -147,7 +147,7 @@ def test_a_file_of_omissions_that_cant_be_read_ends_the_program(
 ) -> None:
     (vault_world.courier / "omit.json").write_text(json.dumps({"volumes": []}), encoding="utf-8")
     ask(vault_world, "N1")
-    with pytest.raises(SystemExit, match="omit.json"):
+    with pytest.raises(SystemExit, match=r"omit\.json"):
         vault_world.vendor_works()
 
 
@@ -186,7 +186,6 @@ def test_killed_at_any_instant_it_ends_the_same(vault_world: VaultWorld) -> None
         killed = 0
         while not done():
             process = start(vault_world, "--delay", "0.05")
-            until(lambda: (vault_world.courier / "vendor").exists() or process.poll() is not None)
             if killed < 4:
                 time.sleep(chance.uniform(0.3, 1.0))
                 killed += 1
@@ -207,14 +206,3 @@ def test_killed_at_any_instant_it_ends_the_same(vault_world: VaultWorld) -> None
     inbound = [s for s in vault_world.shipments() if s["way"] == "in"]
     assert len(inbound) == 4
     assert [s["lines"] for s in inbound if s["round"] == 1] == [{members[0]: ("loaded", "")}]
-
-
-def test_an_acknowledgement_is_what_a_vendor_of_any_make_could_send(
-    vault_world: VaultWorld, north: Path
-) -> None:
-    asked = ask(vault_world, "N1")
-    vault_world.vendor_works()
-    path = vault_world.courier / "inbox" / "acknowledgement-00000900.json"
-    document = parse(path.name, path.read_bytes())
-    assert isinstance(document, Acknowledgement)
-    assert (document.cluster, document.shipment, document.vault) == ("test", 900, asked.vault)

@@ -39,10 +39,22 @@ def live(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path, live: Path, catalog_url: str) -> Iterator[Site]:
-    """The site, with its time standing still."""
-    _, recipient = new_identity()
-    path = tmp_path / "tapeflow.toml"
-    path.write_text(CONFIG.format(url=catalog_url, recipient=recipient))
-    opened = Site(load_config(path), ManualClock())
+    """The site, with its time standing still, once on each database."""
+    opened = make_site(tmp_path, catalog_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def sqlite_site(tmp_path: Path, live: Path, sqlite_url: str) -> Iterator[Site]:
+    """The site on SQLite alone, where the catalog's part is tested on both elsewhere."""
+    opened = make_site(tmp_path, sqlite_url)
+    yield opened
+    opened.close()
+
+
+def make_site(folder: Path, url: str) -> Site:
+    _, recipient = new_identity()
+    path = folder / "tapeflow.toml"
+    path.write_text(CONFIG.format(url=url, recipient=recipient))
+    return Site(load_config(path), ManualClock())

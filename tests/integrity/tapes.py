@@ -20,6 +20,15 @@ from restore_lib.tape.label import Label, encode_label
 from restore_lib.tape.members import MemberMeta
 from restore_lib.tape.parity import encode_parity
 from restore_lib.tape.segment import SegmentWriter
+from restore_lib.tape.volume_index import (
+    Stripe,
+    StripeMember,
+    StripeTable,
+    TapeFile,
+    VolumeIndex,
+    encode_stripe_table,
+    write_volume_index,
+)
 from tests.integrity.backups import AT
 
 BLOCK = 1024
@@ -47,13 +56,14 @@ def write_set(site: Site, folder: Path, segments: int = 2, members: int = 4) -> 
     """Write the set: ``segments`` stripes, each of ``members`` objects of three blocks or so."""
     make_library(site)
     files: dict[str, list[Path]] = {DATA: [], PARITY: []}
+    sealed: list[tuple[int, bytes]] = []
     for number in range(1, segments + 1):
         data, parity = folder / f"data-{number}", folder / f"parity-{number}"
         with SegmentWriter(data, block_size=BLOCK, recipients=site.recipients) as writer:
             for member in range(members):
                 content = random.Random(f"{number} {member}").randbytes(3 * BLOCK)
                 writer.add(MemberMeta("live", b"key %d" % member, None, AT), io.BytesIO(content))
-            writer.finish()
+            sealed.append((number, writer.finish().sealed_index))
         encode_parity([data], [parity], BLOCK)
         files[DATA].append(data)
         files[PARITY].append(parity)
@@ -69,10 +79,33 @@ def write_set(site: Site, folder: Path, segments: int = 2, members: int = 4) -> 
             created_at=AT,
             recipients=site.recipients.names,
         )
-        write_volume(
-            site, barcode, [encode_label(label), *(f.read_bytes() for f in files[barcode])]
-        )
+        closing = closing_file(folder / "closing", label, files, sealed)
+        contents = [f.read_bytes() for f in files[barcode]]
+        write_volume(site, barcode, [encode_label(label), *contents, closing])
     _commit(site, files)
+
+
+def closing_file(
+    path: Path, label: Label, files: dict[str, list[Path]], sealed: list[tuple[int, bytes]]
+) -> bytes:
+    """Return the last tape file of a closed volume."""
+
+    def known(path: Path) -> tuple[int, str]:
+        data = path.read_bytes()
+        return len(data) // BLOCK, sha256(data).hexdigest()
+
+    numbers = range(1, len(sealed) + 1)
+    if label.is_parity:
+        stripes = tuple(
+            Stripe(
+                n, tuple(StripeMember(p, b, *known(files[b][n - 1])) for p, b in enumerate(files))
+            )
+            for n in numbers
+        )
+        return encode_stripe_table(StripeTable(label.barcode, SET, 1, 1, 1, BLOCK, stripes))
+    own = tuple(TapeFile(n, *known(files[label.barcode][n - 1])) for n in numbers)
+    write_volume_index(path, VolumeIndex(label.barcode, SET, own), sealed, BLOCK)
+    return path.read_bytes()
 
 
 def write_volume(site: Site, barcode: str, files: Sequence[bytes]) -> None:

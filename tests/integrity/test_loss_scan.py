@@ -237,7 +237,7 @@ def test_a_store_that_stops_answering_makes_no_incident(
     with pytest.raises(StoreUnavailable):
         scan(site)
     assert nothing_is_recorded(site)
-    assert [each.name for each in site.staging.iterdir() if each.is_dir()] == []
+    assert [each.name for each in (site.staging / "loss-scan").iterdir() if each.is_dir()] == []
 
 
 def test_a_crash_leaves_no_half_incident(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,4 +271,11 @@ def test_a_table_that_breaks_off_leaves_the_old_one(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write_reference(broken(), path)
     assert [row[0] for row in loaded(path)] == [b"old"]
-    assert [each.name for each in tmp_path.iterdir() if "reference" in each.name] == [path.name]
+
+
+def test_writing_a_table_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "reference.parquet"
+    write_reference([], path)
+    with pytest.raises(FileNotFoundError):
+        write_reference([], tmp_path / "missing" / "reference.parquet")
+    assert list(tmp_path.iterdir()) == [path]

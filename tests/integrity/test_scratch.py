@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def left_in(folder: Path) -> list[str]:
-    return [each.name for each in folder.glob("scratch-*")]
+    return [each.name for each in folder.glob("tapeflow-scratch-*")]
 
 
 def test_rows_come_back_byte_for_byte(tmp_path: Path) -> None:
@@ -29,6 +29,15 @@ def test_rows_come_back_byte_for_byte(tmp_path: Path) -> None:
         assert database.execute("SELECT * FROM t").fetchall() == rows
     assert counts == [4]
     assert left_in(tmp_path) == []
+
+
+def test_what_is_not_its_own_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "scratch-of-mine" / "letter.txt"
+    mine.parent.mkdir()
+    mine.write_text("dear friend")
+    with scratch_database(tmp_path):
+        pass
+    assert mine.read_text() == "dear friend"
 
 
 def test_nothing_to_append(tmp_path: Path) -> None:
@@ -48,7 +57,7 @@ def test_what_memory_can_not_hold_goes_to_disk(
         database.execute(
             "CREATE TABLE t AS SELECT sha256(range::VARCHAR)::BLOB AS key FROM range(2_000_000)"
         )
-        spilled = sum(each.stat().st_size for each in folder.glob("scratch-*/*"))
+        spilled = sum(each.stat().st_size for each in folder.glob("tapeflow-scratch-*/*"))
         found = database.execute("SELECT count(*), count(DISTINCT key) FROM t").fetchone()
     assert found == (2_000_000, 2_000_000)
     assert spilled > 40 << 20

@@ -42,10 +42,22 @@ from tests.support.clock import ManualClock
 
 
 @pytest.fixture
-def written(site: Site, tmp_path: Path) -> Site:
+def written(sqlite_site: Site, tmp_path: Path) -> Site:
     """The site with a set of one data and one parity volume, of two stripes."""
+    write_set(sqlite_site, tmp_path)
+    return sqlite_site
+
+
+def test_a_run_on_each_database(site: Site, tmp_path: Path) -> None:
     write_set(site, tmp_path)
-    return site
+    harm(site, DATA, Faults(unreadable_blocks=((1, 2, 2),)))
+    run_id, results = verify(site)
+    assert {b: r.verdict for b, r in results.items()} == {
+        DATA: Verdict.FAILED,
+        PARITY: Verdict.PASSED,
+    }
+    assert volume(site, DATA).health is Health.SUSPECT
+    assert finish_verification(site, run_id) is Verdict.FAILED
 
 
 def verify(site: Site, *barcodes: str) -> tuple[int, dict[str, VolumeResult]]:
@@ -175,6 +187,24 @@ def test_a_tape_that_ends_early(written: Site) -> None:
     assert volume(written, DATA).health is Health.SUSPECT
 
 
+def test_a_closing_tape_file_is_checked(written: Site) -> None:
+    for barcode in (DATA, PARITY):
+        files = read_volume(written, barcode, 4)
+        files[3] = files[3][:600] + bytes([files[3][600] ^ 1]) + files[3][601:]
+        write_volume(written, barcode, files)
+    _, results = verify(written)
+    assert {barcode: problems(result) for barcode, result in results.items()} == {
+        DATA: [(3, None)],
+        PARITY: [(3, None)],
+    }
+
+
+def test_a_volume_without_room_for_a_closing_tape_file_is_sound(written: Site) -> None:
+    write_volume(written, DATA, read_volume(written, DATA, 3))
+    _, results = verify(written, DATA)
+    assert results[DATA].verdict is Verdict.PASSED
+
+
 def test_only_a_label_is_left(written: Site) -> None:
     write_volume(written, DATA, read_volume(written, DATA, 1))
     _, results = verify(written, DATA)
@@ -249,7 +279,7 @@ def test_zero_checked_never_passes(written: Site) -> None:
     assert finish_verification(written, unread) is Verdict.NOT_CHECKED
 
 
-def test_the_oldest_verified_is_first(written: Site, site: Site) -> None:
+def test_the_oldest_verified_is_first(written: Site) -> None:
     assert [c.barcode for c in plan_verification(written)] == [DATA, PARITY]
     verify(written, DATA)
     assert [c.barcode for c in plan_verification(written)] == [PARITY, DATA]
@@ -274,9 +304,9 @@ def test_only_what_can_be_mounted_is_planned(written: Site, values: Mapping[str,
             plan_verification(written, barcodes=[barcode, PARITY])
 
 
-def test_a_library_without_data_has_nothing_to_verify(site: Site) -> None:
-    make_library(site)
-    assert plan_verification(site) == []
+def test_a_library_without_data_has_nothing_to_verify(sqlite_site: Site) -> None:
+    make_library(sqlite_site)
+    assert plan_verification(sqlite_site) == []
 
 
 def test_steps_done_twice_change_nothing(written: Site) -> None:

@@ -3,8 +3,9 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,29 +13,36 @@ from typing import Any
 from demo.airflow_client import AirflowClient
 from demo.airflow_local import ROOT, LocalAirflow
 from demo.processes import end_sessions, kill_session, start_session
+from restore_lib.catalog import batches, volumes
+from restore_lib.catalog.batches import Batch
+from restore_lib.model.volume import Volume
 from tests.support.airflow_env import local_airflow
 from tests.support.sites import digests, make_site, open_site, write_files
 
 POLICY = 'k = 2\nm = 1\nblock_size = "4KiB"\nsegment_size = "256KiB"'
+DAGS = ("backup", "vault_out", "loss_scan", "restore", "restore_wave")
 RUN_SECONDS = 120.0
 
 
 class Line:
-    """A cluster in ``root`` under a real Airflow, with ``files`` in its store ``live``."""
+    """A cluster in ``root`` under a real Airflow, with ``files`` files in its store ``live``."""
 
-    def __init__(self, root: Path, files: int = 300) -> None:
+    def __init__(self, root: Path, files: int = 400) -> None:
         self.root = root
+        self.live = root / "live"
+        make_site(root, policy=POLICY, capacity="1200000").close()
+        config = root / "tapeflow.toml"
+        config.write_text(config.read_text().replace('transit = "1s"', 'transit = "1h"'))
         random = Random(7)
-        site = make_site(root, policy=POLICY, extra="[restore]\nbatch_objects = 40\n", drives=2)
-        site.close()
-        contents = {
-            b"d%d/f%d.bin" % (n % 9, n): random.randbytes(random.randrange(20_000))
-            for n in range(files)
-        }
-        write_files(root / "live", contents)
-        self.before = digests(root / "live")
-        environment = {"TAPEFLOW_CONFIG": str(root / "tapeflow.toml")}
-        self.airflow: LocalAirflow = local_airflow(root, env=environment, parallelism=4)
+        write_files(
+            self.live,
+            {
+                b"d%d/f%d.bin" % (n % 9, n): random.randbytes(random.randrange(15_000))
+                for n in range(files)
+            },
+        )
+        self.before = digests(self.live)
+        self.airflow: LocalAirflow = local_airflow(root, env={"TAPEFLOW_CONFIG": str(config)})
         self._vendor: subprocess.Popen[bytes] | None = None
 
     @contextmanager
@@ -43,15 +51,16 @@ class Line:
         with self.airflow, self.airflow.client() as client:
             self.start_vendor()
             try:
-                for dag_id in ("backup", "vault_out", "loss_scan", "restore", "restore_wave"):
+                for dag_id in DAGS:
                     client.wait_for_dag(dag_id)
                 yield client
             finally:
                 self.stop_vendor()
 
     def start_vendor(self) -> None:
+        config = str(self.root / "tapeflow.toml")
         self._vendor = start_session(
-            [sys.executable, "-m", "demo.vendor", "--config", str(self.root / "tapeflow.toml")],
+            [sys.executable, "-m", "demo.vendor", "--config", config, "--delay", "1"],
             env=self.airflow.environment,
             cwd=ROOT,
             log=self.root / "vendor.log",
@@ -79,10 +88,31 @@ class Line:
         run_id = client.trigger(dag_id, conf)
         return run_id, client.wait_for_run(dag_id, run_id, timeout=RUN_SECONDS)
 
+    def volumes(self) -> list[Volume]:
+        with closing(open_site(self.root)) as site, site.catalog.read() as connection:
+            return volumes.volumes(connection)
+
+    def data_volumes(self) -> dict[str, list[str]]:
+        """Return the data volumes of each tape set."""
+        found: dict[str, list[str]] = {}
+        for volume in self.volumes():
+            if volume.tape_set is not None and volume.position in {0, 1}:
+                found.setdefault(volume.tape_set, []).append(volume.barcode)
+        return found
+
+    def batches(self) -> list[Batch]:
+        with closing(open_site(self.root)) as site, site.catalog.read() as connection:
+            return batches.batches_of(connection)
+
     def report(self, request_id: int) -> dict[str, Any]:
         path = self.root / "reports" / f"restore-{request_id}.json"
         report: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return report
 
-    def site(self) -> Any:
-        return open_site(self.root)
+
+def until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
+    """Poll until ``condition`` comes true."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.05)

@@ -141,9 +141,14 @@ def image(site: Site, barcode: str) -> Path:
     return found
 
 
+def begin(site: Site) -> RecoveryPoint:
+    """Begin a backup of the store ``live``, or go on with the one that is open."""
+    return begin_backup(site, "live", ACTOR)
+
+
 def back_up(site: Site) -> RecoveryPoint:
-    """Back up the store ``live``, whole."""
-    point = begin_backup(site, "live", ACTOR)
+    """Back up the store ``live``, whole; go on with a backup that is open."""
+    point = begin(site)
     for job_id in job_ids(site, point.id):
         run_job(site, job_id, ACTOR)
     return commit_backup(site, point.id, ACTOR)

@@ -33,7 +33,7 @@ kind = "local"
 path = "live"
 [library]
 path = "tapes"
-slots = 40
+slots = {slots}
 drives = 1
 import_export = 2
 [couriers.vendor]
@@ -46,18 +46,20 @@ rounds = {rounds}
 class VaultWorld:
     """Everything between the library and the vaults; ``site`` is opened anew by ``restart``."""
 
-    def __init__(self, root: Path, url: str, vaults: dict[str, int], rounds: int = 4) -> None:
+    def __init__(
+        self, root: Path, url: str, vaults: dict[str, int], rounds: int = 4, slots: int = 40
+    ) -> None:
         self.root = root
         self.config_path = root / "tapeflow.toml"
         sections = [
             f'[vaults.{name}]\ncourier = "vendor"\nbox_size = {size}\ntransit = "8h"\n'
             for name, size in vaults.items()
         ]
-        text = _CONFIG.format(url=url, rounds=rounds) + "".join(sections)
+        text = _CONFIG.format(url=url, rounds=rounds, slots=slots) + "".join(sections)
         self.config_path.write_text(text, encoding="utf-8")
         self.clock = ManualClock()
         VirtualLibrary.create(
-            root / "tapes", slots=40, drives=1, import_export=2, capacity_bytes=18 * 10**12
+            root / "tapes", slots=slots, drives=1, import_export=2, capacity_bytes=18 * 10**12
         )
         self.restart()
 

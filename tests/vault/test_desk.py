@@ -1,5 +1,6 @@
 from dataclasses import fields
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,8 @@ def test_results_add_up_without_repeating() -> None:
 
 @pytest.mark.parametrize("field", [f.name for f in fields(ReceiveResult)])
 def test_everything_but_a_stranger_is_a_change(field: str) -> None:
-    assert ReceiveResult(**{field: ("X",)}).changed is (field != "strangers")
+    values: dict[str, Any] = {field: ("X",)}
+    assert ReceiveResult(**values).changed is (field != "strangers")
     assert not ReceiveResult().changed
 
 

@@ -52,14 +52,16 @@ def test_a_forbidden_entry_leaves_the_books_as_they_were(
     vault_world: VaultWorld, shipment_id: int
 ) -> None:
     visit = Visit.begin(vault_world.site, "ann")
-    with (
-        pytest.raises(InvalidTransition),
-        vault_world.site.catalog.write() as connection,
-    ):
-        ledger = Ledger.open(connection, visit, shipment_id)
-        assert ledger is not None
-        ledger.mark(["A000"], LineState.PICKED)
-        ledger.advance(ShipmentState.CLOSED)
+
+    def overreach() -> None:
+        with vault_world.site.catalog.write() as connection:
+            ledger = Ledger.open(connection, visit, shipment_id)
+            assert ledger is not None
+            ledger.mark(["A000"], LineState.PICKED)
+            ledger.advance(ShipmentState.CLOSED)
+
+    with pytest.raises(InvalidTransition):
+        overreach()
     assert vault_world.shipments()[0]["lines"]["A000"] == ("requested", "")
 
 

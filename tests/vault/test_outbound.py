@@ -75,6 +75,17 @@ def test_sending_the_same_plan_again_makes_nothing_twice(vault_world: VaultWorld
     assert [s["id"] for s in vault_world.shipments()] == [s["id"] for s in before]
 
 
+def test_what_a_restore_has_come_to_need_since_the_plan_stays(
+    vault_world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = vault_world.add_set("a")
+    plan = plan_vault_out(vault_world.site)
+    monkeypatch.setattr(offsite, "awaited", lambda _: {members[0]})
+    send_out(vault_world.site, plan, "ann")
+    assert vault_world.site.library.dock() == set(members[1:])
+    assert vault_world.volumes()[members[0]].custody is Custody.MOUNTABLE
+
+
 def test_volumes_reach_their_vaults_and_shipments_close(vault_world: VaultWorld) -> None:
     members = vault_world.add_set("a")
     sent = send_out(vault_world.site, plan_vault_out(vault_world.site), "ann")

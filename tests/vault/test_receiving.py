@@ -1,15 +1,21 @@
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from restore_lib.catalog import audit
 from restore_lib.errors import CatalogUnavailable
-from restore_lib.model.volume import Reason
+from restore_lib.model.volume import Custody, Reason
+from restore_lib.site import Site
 from restore_lib.vault import receiving
 from restore_lib.vault.documents import Acknowledgement, PickupReceipt
 from restore_lib.vault.outbound import plan_vault_out, send_out
 from restore_lib.vault.recalls import recall
-from restore_lib.vault.receiving import receive, waiting
+from restore_lib.vault.receiving import needs_attention, receive, waiting
 from tests.support.vaults import VaultWorld
 
 
@@ -39,6 +45,33 @@ def test_waiting_is_about_documents_only(recalled: VaultWorld) -> None:
 
 def test_nothing_waits_and_nothing_changes(vault_world: VaultWorld) -> None:
     assert not receive(vault_world.site, "ann").changed
+
+
+def test_attention_is_due_to_papers_to_unsent_recalls_and_to_time(
+    vault_world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault_world.add_set("a", k=1, m=0)
+    vault_world.vault_all()
+    assert not needs_attention(vault_world.site)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("restore_lib.vault.courier.DirectoryCourier.send", die)
+        with pytest.raises(KeyboardInterrupt):
+            recall(vault_world.site, ["A000"], reason=Reason.RESTORE, actor="ann")
+    assert needs_attention(vault_world.site)
+    receive(vault_world.site, "ann")
+    assert not needs_attention(vault_world.site)
+    vault_world.clock.advance(timedelta(hours=17))
+    assert needs_attention(vault_world.site)
+    assert receive(vault_world.site, "ann").overdue == ("A000",)
+    assert not needs_attention(vault_world.site)
+    vault_world.vendor_works()
+    assert needs_attention(vault_world.site)
+    assert receive(vault_world.site, "ann").received == ("A000",)
+    assert not needs_attention(vault_world.site)
 
 
 @pytest.mark.parametrize(
@@ -119,3 +152,34 @@ def test_an_error_with_one_paper_keeps_it_waiting_and_no_other_back(
     assert [name.partition("-")[0] for name in names] == ["acknowledgement"]
     assert not receive(recalled.site, "ann").changed
     assert not waiting(recalled.site)
+
+
+def test_many_at_once_do_the_work_once(catalog_url: str, tmp_path: Path) -> None:
+    world = VaultWorld(tmp_path, catalog_url, {"north": 4, "south": 4, "west": 4})
+    members = world.add_set("a")
+    world.omit(members[:1], "shipment")
+
+    def together(work: Callable[[Site], object]) -> None:
+        sites = [Site(world.site.config, world.clock) for _ in range(4)]
+        with ThreadPoolExecutor(len(sites)) as pool:
+            for future in [pool.submit(work, site) for site in sites]:
+                future.result()
+        for site in sites:
+            site.close()
+
+    plan = plan_vault_out(world.site)
+    together(lambda site: send_out(site, plan, "ann"))
+    world.vendor_works()
+    together(lambda site: receive(site, "ann"))
+    assert {v.custody for v in world.volumes().values()} == {Custody.VAULT}
+    together(lambda site: recall(site, members, reason=Reason.RESTORE, actor="ann"))
+    for _ in range(2):
+        world.vendor_works()
+        together(lambda site: receive(site, "ann"))
+    assert {v.custody for v in world.volumes().values()} == {Custody.MOUNTABLE}
+    ways = [(s["way"], s["round"]) for s in world.shipments()]
+    assert ways == [("out", 0)] * 3 + [("in", 0)] * 3 + [("in", 1)]
+    world.check_books()
+    with world.site.catalog.read() as connection:
+        assert audit.verify(connection).ok
+    world.close()

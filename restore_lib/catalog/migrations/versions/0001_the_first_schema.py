@@ -309,7 +309,7 @@ def upgrade() -> None:
         sa.Column("health", sa.String(length=16), nullable=False),
         sa.Column("custody", sa.String(length=24), nullable=False),
         sa.Column("flags", sa.JSON(), nullable=False),
-        sa.Column("place", sa.String(length=63), nullable=False),
+        sa.Column("place", sa.String(length=80), nullable=False),
         sa.Column("files", sa.Integer(), server_default="0", nullable=False),
         sa.Column("bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("verified_at", columns.UtcDateTime(timezone=True), nullable=True),
@@ -395,7 +395,7 @@ def upgrade() -> None:
         sa.Column("field", sa.String(length=16), nullable=False),
         sa.Column("before", sa.Text(), nullable=False),
         sa.Column("after", sa.Text(), nullable=False),
-        sa.Column("place", sa.String(length=63), nullable=False),
+        sa.Column("place", sa.String(length=80), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column(

@@ -1,0 +1,229 @@
+"""One run of a backup job: select, stage, write and commit until nothing of its share is left."""
+
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from restore_lib.backup.load import Load, Run, Writer
+from restore_lib.backup.pack import Geometry, pieces, weight
+from restore_lib.backup.select import Change, Kind, changes
+from restore_lib.backup.stage import Pieces, Selected, Sources, StagedStripe, Stager
+from restore_lib.catalog import recovery_points, tape_sets
+from restore_lib.catalog.recovery_points import Job, RecoveryPoint
+from restore_lib.catalog.tape_sets import TapeSet
+from restore_lib.catalog.volumes import volumes
+from restore_lib.errors import DiskFull, VolumeFull
+from restore_lib.model.objects import display_key
+from restore_lib.model.progress import Progress
+from restore_lib.model.volume import Custody, Health
+from restore_lib.site import Site
+
+_NAMED = 1000
+
+
+def geometry_of(site: Site, policy_name: str) -> Geometry:
+    """Return the sizes that bound what a policy writes to this site's volumes."""
+    recipients = len(site.recipients.names)
+    return Geometry.of(site.policy(policy_name), site.config.library.capacity, recipients)
+
+
+def changes_in(
+    site: Site, store: str, after: bytes | None, until: bytes | None
+) -> Iterator[Change]:
+    """Yield how a range of a store's keys differs from what the catalog has of it, streaming."""
+    with site.catalog.read() as connection:
+        known = recovery_points.live_versions(connection, store, after, until)
+        yield from changes(site.store(store).list(after=after, until=until), known)
+
+
+class JobRun:
+    """One run of a job; what it has committed, a later run finds in the catalog.
+
+    A run that begins takes the job over: an earlier one that is still at it commits nothing more
+    and ends with LeaseLost.
+    """
+
+    def __init__(
+        self, site: Site, job: Job, point: RecoveryPoint, actor: str, progress: Progress
+    ) -> None:
+        self._site = site
+        self._job = job
+        self._point = point
+        self._run = Run.begin(site, actor, job.id)
+        self._policy = site.policy(point.policy)
+        self._geometry = geometry_of(site, point.policy)
+        self._target = self._geometry.target(weight(job.objects, job.size))
+        self._writer = Writer(self._run)
+        self._progress = progress
+        self._gone: list[int] = []
+        self._count = {"backed_up": 0, "bytes_backed_up": 0}
+        self._sets: set[str] = set()
+
+    def run(self) -> Mapping[str, Any]:
+        """Back up the share and return the job's summary; may be called again after an error.
+
+        Raises MediumError or VolumeAbsent when a volume failed; another call takes other volumes.
+        """
+        self._gone.clear()
+        self._progress.stage("backing up", self._job.objects, self._job.size)
+        sources = Sources(self._site.store(self._point.store))
+        folder = self._folder()
+        stager = Stager(
+            folder,
+            self._point.store,
+            self._geometry,
+            self._site.recipients,
+            sources,
+            self._progress,
+        )
+        try:
+            with closing(self._selected()) as selected:
+                self._drain(Pieces(selected), stager, folder)
+            self._end_sets(folder)
+        finally:
+            sources.close()
+            shutil.rmtree(folder, ignore_errors=True)
+        return self._finish(sources)
+
+    def _folder(self) -> Path:
+        parent = self._site.staging / "backup"
+        for stale in parent.glob(f"job-{self._job.id}-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        parent.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"job-{self._job.id}-", dir=parent))
+
+    def _drain(self, work: Pieces, stager: Stager, folder: Path) -> None:
+        started: dict[bytes, int] = {}
+        carried: list[StagedStripe] = []
+        while carried or work.next is not None:
+            tape_set, used = self._take_set()
+            first = tape_set.stripes + 1
+            full = False
+            if carried:
+                staged = [stripe.renumbered(n) for n, stripe in enumerate(carried, first)]
+            else:
+                staged, full = stager.stage(
+                    work, first=first, used=used, target=self._target, most=self._room(folder)
+                )
+            if staged or full:
+                closes = full or (work.next is None and not self._policy.keep_open)
+                written = self._write(Load(tape_set, staged, closes, folder), started)
+                carried = staged[written:]
+
+    def _write(self, load: Load, started: dict[bytes, int]) -> int:
+        """Write and commit a load, and return how many of its stripes fitted its set."""
+        written = self._writer.write(load)
+        if load.staged and not written.staged and not load.tape_set.stripes:
+            raise VolumeFull(
+                f"A blank volume of set {load.tape_set.id} has no room for one segment.",
+                remedy="make the policy's segment_size smaller, or correct [library] capacity",
+            )
+        self._writer.commit(written, self._point.id, self._point.store, started)
+        for stripe in written.staged:
+            ended = [extent for extent in stripe.extents if extent.part == extent.parts]
+            self._count["backed_up"] += len(ended)
+            self._count["bytes_backed_up"] += sum(extent.size for extent in stripe.extents)
+            self._sets.add(load.tape_set.id)
+            stripe.remove()
+        return len(written.staged)
+
+    def _end_sets(self, folder: Path) -> None:
+        """Close, or leave to later backups, the sets that the job still holds."""
+        with self._run.write() as connection:
+            held = tape_sets.sets_of_job(connection, self._job.id)
+            for tape_set in held:
+                if self._policy.keep_open or not tape_set.stripes:
+                    tape_sets.release_set(connection, tape_set.id)
+        for tape_set in held:
+            if tape_set.stripes and not self._policy.keep_open:
+                self._write(Load(tape_set, (), True, folder), {})
+
+    def _selected(self) -> Generator[Selected, None, None]:
+        share = changes_in(self._site, self._point.store, self._job.after, self._job.until)
+        for change in share:
+            if change.kind is Kind.GONE and change.known is not None:
+                self._gone.append(change.known.id)
+            elif (source := change.to_back_up) is not None:
+                replaces = change.known.id if change.known else None
+                for piece in pieces(source, self._geometry.part_size):
+                    yield Selected(piece, replaces)
+
+    def _take_set(self) -> tuple[TapeSet, int]:
+        """Return the set to write to, and the bytes that its fullest volume holds already.
+
+        A set that can't be appended to any more is closed as committed. In one without data, blank
+        volumes take the places of those that can't be used.
+        """
+        with self._run.write() as connection:
+            held = tape_sets.sets_of_job(connection, self._job.id)
+            idle = tape_sets.idle_open_sets(connection, self._point.policy)
+            tape_set = self._usable(connection, [*held, *idle]) or self._new_set(connection)
+            tape_sets.claim_set(connection, tape_set.id, self._job.id)
+            files = tape_sets.files_of_set(connection, tape_set.id)
+        used = dict.fromkeys(tape_set.barcodes, 0)
+        for file in files:
+            used[file.barcode] += file.blocks * tape_set.block_size
+        return tape_set, max(used.values())
+
+    def _usable(self, connection: Connection, found: list[TapeSet]) -> TapeSet | None:
+        geometry = self._geometry
+        shape = (geometry.k, geometry.m, geometry.block_size, self._site.recipients.names)
+        for tape_set in found:
+            fits = shape == (tape_set.k, tape_set.m, tape_set.block_size, tape_set.recipients)
+            unusable = [
+                volume.barcode
+                for volume in volumes(connection, tape_set.barcodes)
+                if volume.health is not Health.OK or volume.custody is not Custody.MOUNTABLE
+            ]
+            if fits and not unusable:
+                return tape_set
+            if tape_set.stripes:
+                self._writer.close(connection, tape_set)
+            elif fits:
+                tape_sets.replace_volumes(connection, tape_set.id, unusable)
+                return tape_sets.tape_set(connection, tape_set.id)
+            else:
+                tape_sets.release_set(connection, tape_set.id)
+        return None
+
+    def _new_set(self, connection: Connection) -> TapeSet:
+        return tape_sets.create_set(
+            connection,
+            policy=self._point.policy,
+            k=self._geometry.k,
+            m=self._geometry.m,
+            block_size=self._geometry.block_size,
+            recipients=self._site.recipients.names,
+            job_id=self._job.id,
+            at=self._site.clock.now(),
+        )
+
+    def _room(self, folder: Path) -> int:
+        """Return how many stripes to stage at once: half of the free disk is left to other jobs."""
+        stripe = self._geometry.stripe_size(self._target)
+        reserve = self._site.config.staging.reserve
+        free = shutil.disk_usage(folder).free
+        if free < stripe + reserve:
+            raise DiskFull(
+                f"The staging disk {self._site.staging} has {free:,} bytes free; a stripe needs "
+                f"{stripe:,} and {reserve:,} are kept in reserve."
+            )
+        return max(1, (free - reserve) // 2 // stripe)
+
+    def _finish(self, sources: Sources) -> Mapping[str, Any]:
+        named = sorted(sources.failures.items())[:_NAMED]
+        summary = self._count | {
+            "gone": len(self._gone),
+            "tape_sets": sorted(self._sets),
+            "unreadable_objects": len(sources.failures),
+            "unreadable": {display_key(key): why for key, why in named},
+        }
+        with self._run.write() as connection:
+            recovery_points.mark_gone(connection, self._gone, self._point.id)
+            recovery_points.end_job(connection, self._job.id, summary)
+        return summary

@@ -1,0 +1,156 @@
+"""Running restores in this process until they have ended."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from restore_lib.catalog import requests
+from restore_lib.cli.crew import Crew
+from restore_lib.cli.progress import Total
+from restore_lib.cli.session import Session
+from restore_lib.errors import GoElsewhere, RetryLater, Unrecoverable
+from restore_lib.model.progress import Progress
+from restore_lib.model.states import ITEM_ENDS
+from restore_lib.restore import flow
+from restore_lib.restore.batch import run_batch
+from restore_lib.site import Site
+
+_SHORTEST_POLL = 0.2
+_LONGEST_POLL = 10.0
+
+
+def execute(session: Session, request_ids: Sequence[int], timeout: timedelta) -> None:
+    """Run all active restores, wave by wave, until these have ended.
+
+    Volumes that are away are recalled and waited for. One process of a host works at a time; the
+    others wait for it, since it does their work too. After Ctrl-C or a crash, the next call on this
+    host goes on with the very batches that were under way. Raises RetryLater after ``timeout``.
+    """
+    site = session.site
+    deadline = site.clock.now() + timeout
+    with _working(session, request_ids, deadline) as mine, session.board() as board:
+        if not mine:
+            return
+        total = board.total("restoring", _count(site, request_ids, done=False))
+        _Execution(session, request_ids, total).run(deadline)
+
+
+@contextmanager
+def _working(session: Session, request_ids: Sequence[int], deadline: datetime) -> Iterator[bool]:
+    """Hold the right to work on this host; gives False when another process did all the work."""
+    site = session.site
+    with (site.staging / "restoring.lock").open("w") as lock:
+        told = False
+        while not _try(lock.fileno()):
+            if _ended(site, request_ids):
+                yield False
+                return
+            if not told:
+                session.say("Another tapeflow restores on this host; it does this work too.")
+                told = True
+            _check_time(site, request_ids, deadline)
+            site.clock.sleep(_SHORTEST_POLL)
+        yield True
+
+
+class _Execution:
+    """One process's work on restores."""
+
+    def __init__(self, session: Session, request_ids: Sequence[int], total: Total) -> None:
+        self._session = session
+        self._site = session.site
+        self._ids = request_ids
+        self._total = total
+        self._crew = Crew(session.site, session.say)
+        # The same after a restart, so that the wave of a killed process is taken up at once.
+        self._runner = f"tapeflow@{socket.gethostname()}"
+        self._said = ""
+
+    def run(self, deadline: datetime) -> None:
+        """Do what can be done, then wait and look again, until all has ended."""
+        pause = _SHORTEST_POLL
+        while True:
+            worked = self._work()
+            self._total.reach(_count(self._site, self._ids, done=True))
+            if _ended(self._site, self._ids):
+                return
+            _check_time(self._site, self._ids, deadline)
+            if worked:
+                pause = _SHORTEST_POLL
+            else:
+                self._site.clock.sleep(pause)
+                pause = min(2 * pause, _LONGEST_POLL)
+
+    def _work(self) -> bool:
+        """Look once; return whether a wave was run."""
+        try:
+            done = flow.advance(self._site, self._session.actor)
+        except RetryLater as error:
+            self._say_once(f"{error} It is tried again.")
+            return False
+        if done.recalls:
+            self._say_once(f"Waiting for volumes: shipments {', '.join(map(str, done.recalls))}.")
+        wave = flow.next_wave(self._site, self._runner)
+        if wave is None:
+            return False
+        batches = flow.wave_batches(self._site, wave.id)
+        self._crew.run(batches, self._batch, self._total)
+        flow.settle_wave(self._site, wave.id)
+        return True
+
+    def _batch(self, site: Site, batch_id: int, progress: Progress) -> None:
+        """Run a batch; what its volumes can't give is planned again when the wave is settled."""
+        try:
+            run_batch(site, batch_id, self._session.actor, progress)
+        except (GoElsewhere, Unrecoverable) as error:
+            self._session.say(f"Planned again: {error.message}")
+
+    def _say_once(self, message: str) -> None:
+        if message != self._said:
+            self._session.say(message)
+            self._said = message
+
+
+def _check_time(site: Site, request_ids: Sequence[int], deadline: datetime) -> None:
+    if site.clock.now() >= deadline:
+        raise RetryLater(
+            f"Not ended in time: restore {_listed(request_ids)}. Nothing is lost.",
+            remedy=resume_hint(request_ids),
+        )
+
+
+def resume_hint(request_ids: Sequence[int]) -> str:
+    """Say how to go on with restores that were interrupted."""
+    commands = " and ".join(f"`tapeflow restore resume {one}`" for one in request_ids)
+    return f"to go on where it was: {commands}"
+
+
+def _listed(request_ids: Sequence[int]) -> str:
+    return " and ".join(map(str, request_ids))
+
+
+def _ended(site: Site, request_ids: Sequence[int]) -> bool:
+    return all(flow.is_ended(site, one) for one in request_ids)
+
+
+def _count(site: Site, request_ids: Sequence[int], *, done: bool) -> int:
+    """Return how many objects these restores are of, or how many of them have their end."""
+    with site.catalog.read() as connection:
+        return sum(
+            count
+            for one in request_ids
+            for state, count in requests.count_items(connection, one).items()
+            if not done or state in ITEM_ENDS
+        )
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    os.set_inheritable(descriptor, False)
+    return True

@@ -1,0 +1,86 @@
+"""`tapeflow verify`: volumes are read again and compared with what was written."""
+
+from typing import Annotated, Any
+
+import typer
+
+from restore_lib.catalog import verifications
+from restore_lib.cli.crew import Crew
+from restore_lib.cli.output import EXIT_CODES, size_text, table
+from restore_lib.cli.session import DryRun, Json, group, opened
+from restore_lib.integrity.verify_media import (
+    begin_verification,
+    finish_verification,
+    plan_verification,
+    verify_volume,
+)
+
+app = group()
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    volume: Annotated[
+        list[str] | None, typer.Option(help="A volume to verify; can be given again.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many volumes.", show_default="all")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Read volumes again, the one verified longest ago first; no key is needed.
+
+    Exit code 0: all that were read are sound; 1: damage was found, and the volumes are marked; 3:
+    some could not be read; 4: nothing was read.
+    """
+    with opened(ctx, as_json=as_json) as session:
+        plan = plan_verification(session.site, barcodes=volume, limit=limit)
+        if dry_run:
+            session.show(
+                {"volumes": plan},
+                table(
+                    ("volume", "tape files", "size", "verified"),
+                    ((v.barcode, v.files, size_text(v.bytes), v.verified_at) for v in plan),
+                ),
+            )
+            return
+        run_id = begin_verification(session.site, plan, session.actor)
+        with session.board() as board:
+            total = board.total("verifying", sum(v.files for v in plan), sum(v.bytes for v in plan))
+            Crew(session.site, session.say).run(
+                [candidate.barcode for candidate in plan],
+                lambda site, barcode, progress: verify_volume(site, run_id, barcode, progress),
+                total,
+            )
+        verdict = finish_verification(session.site, run_id)
+        with session.site.catalog.read() as connection:
+            results = verifications.results(connection, run_id)
+        session.show(
+            {"run": run_id, "verdict": verdict, "volumes": results},
+            table(
+                ("volume", "verdict", "tape files", "size", "problems"),
+                (
+                    (r.barcode, r.verdict, r.files, size_text(r.bytes), _text(r.problems))
+                    for r in results
+                ),
+            ),
+            f"Verification {run_id}: {verdict}.",
+        )
+        raise typer.Exit(EXIT_CODES[verdict])
+
+
+def _text(problems: Any) -> str:
+    return "; ".join(
+        " ".join(
+            part
+            for part in (
+                None if each["file"] is None else f"tape file {each['file']}",
+                each["member"],
+                each["what"],
+            )
+            if part
+        )
+        for each in problems
+    )

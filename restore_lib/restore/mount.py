@@ -1,0 +1,105 @@
+"""Mount a volume to read it; what is wrong with it is written down, so that plans go around it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from restore_lib.catalog.leases import CatalogLeases
+from restore_lib.catalog.volumes import change, set_flag, volume
+from restore_lib.errors import (
+    CorruptTapeFile,
+    EndOfData,
+    ForeignTape,
+    LibraryOffline,
+    MediumError,
+    UnknownFormat,
+    VolumeAbsent,
+)
+from restore_lib.library.base import Drive, ElementKind
+from restore_lib.library.mounting import mounted
+from restore_lib.model.volume import Flag, Health
+from restore_lib.restore.read import TapeReader
+from restore_lib.site import Site
+from restore_lib.tape.mounted import read_label
+
+
+class Mounts:
+    """Mounts volumes for one actor."""
+
+    def __init__(self, site: Site, actor: str) -> None:
+        self._site = site
+        self._actor = actor
+        self._leases = CatalogLeases(site.catalog, site.clock)
+
+    @contextmanager
+    def reader(self, barcode: str) -> Iterator[TapeReader]:
+        """Mount a volume, check its label against the catalog, and give a reader of it.
+
+        Raises VolumeAbsent when it is not in the library (it is marked as lost), and MediumError
+        when its label can't be read (broken), is not the expected one (flagged), or when it is
+        stuck in a dead drive (disabled).
+        """
+        ttl = self._site.config.library.lease
+        try:
+            with mounted(self._site.library, self._leases, barcode, self._actor, ttl=ttl) as drive:
+                yield TapeReader(drive, self._block_size(drive, barcode))
+        except VolumeAbsent as error:
+            self.mark(barcode, Health.LOST, error.message, Flag.MISSING)
+            raise
+        except LibraryOffline as error:
+            if not self._is_stuck(barcode):
+                raise
+            self.mark(barcode, Health.DISABLED, "stuck in a drive that does not answer")
+            raise MediumError(f"{error.message} {barcode} is in it.", volume=barcode) from error
+
+    def mark(self, barcode: str, health: Health, reason: str, flag: Flag | None = None) -> None:
+        """Write down what is wrong with a volume that counted as readable so far."""
+        with self._site.catalog.write() as connection:
+            found = volume(connection, barcode)
+            who, at = self._actor, self._site.clock.now()
+            if found.health in {Health.OK, Health.SUSPECT} and found.health is not health:
+                change(
+                    connection,
+                    [barcode],
+                    "health",
+                    found.health,
+                    health,
+                    actor=who,
+                    reason=reason,
+                    at=at,
+                )
+            if flag is not None:
+                set_flag(connection, [barcode], flag, actor=who, reason=reason, at=at)
+
+    def _block_size(self, drive: Drive, barcode: str) -> int:
+        with self._site.catalog.read() as connection:
+            tape_set = volume(connection, barcode).tape_set
+        try:
+            label = read_label(drive)
+        except (MediumError, EndOfData) as error:
+            raise self._bad_label(barcode, error.message, Health.BROKEN) from error
+        except (ForeignTape, UnknownFormat) as error:
+            damaged = isinstance(error.__cause__, CorruptTapeFile)
+            health, flag = (Health.BROKEN, None) if damaged else (Health.SUSPECT, Flag.FOREIGN)
+            raise self._bad_label(barcode, error.message, health, flag) from error
+        if label is None:
+            raise self._bad_label(barcode, "it is blank.", Health.SUSPECT, Flag.LABEL_MISMATCH)
+        found = (label.cluster, label.barcode, label.tape_set)
+        if found != (self._site.config.cluster.id, barcode, tape_set):
+            what = (
+                f"it is of volume {label.barcode}, set {label.tape_set}, cluster {label.cluster}."
+            )
+            raise self._bad_label(barcode, what, Health.SUSPECT, Flag.LABEL_MISMATCH)
+        return label.block_size
+
+    def _bad_label(
+        self, barcode: str, why: str, health: Health, flag: Flag | None = None
+    ) -> MediumError:
+        message = f"The label of volume {barcode} is not the expected one: {why}"
+        self.mark(barcode, health, message, flag)
+        return MediumError(message, volume=barcode)
+
+    def _is_stuck(self, barcode: str) -> bool:
+        return any(
+            element.kind is ElementKind.DRIVE and element.barcode == barcode
+            for element in self._site.library.inventory()
+        )

@@ -1,0 +1,187 @@
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, select
+
+from restore_lib.catalog import batches, requests, stripes, tables
+from restore_lib.catalog.batches import Batch, NewBatch
+from restore_lib.catalog.engine import Catalog
+from restore_lib.errors import Refused
+from restore_lib.model.states import BatchKind, BatchState, ItemState, Overwrite
+from restore_lib.model.volume import Reason
+from tests.support.stripes import AT, back_up, begin, extent, new_set, stored, tape_files
+
+
+def ask(connection: Connection, rp_id: int) -> int:
+    values = {
+        "store": "live",
+        "target": "out",
+        "overwrite": Overwrite.NEVER,
+        "source": {},
+        "rp_id": rp_id,
+        "reason": Reason.RESTORE,
+        "actor": "ann",
+        "created_at": AT,
+    }
+    request_id = requests.create_request(connection, values)
+    requests.add_items_at(connection, request_id, "live", rp_id, b"")
+    return request_id
+
+
+def states(connection: Connection, request_id: int) -> dict[bytes, tuple[str, int]]:
+    query = select(tables.items).where(tables.items.c.request_id == request_id)
+    return {bytes(row.key): (row.state, row.attempts) for row in connection.execute(query)}
+
+
+def plan(connection: Connection, request_id: int) -> list[Batch]:
+    """Put the items of each volume into a batch."""
+    by_volume: dict[str, list[int]] = {}
+    for need in batches.needs(connection, request_id):
+        by_volume.setdefault(need.barcode, []).append(need.item_id)
+    batches.add_batches(
+        connection,
+        request_id,
+        [
+            NewBatch(BatchKind.READ, barcode, (barcode,), tuple(ids), 10, 1.5)
+            for barcode, ids in by_volume.items()
+        ],
+    )
+    return batches.batches_of(connection, request_id=request_id)
+
+
+def test_needs_are_the_extents_of_pending_items_in_the_order_of_the_tape(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        rp_id, held = back_up(connection, {b"a": b"1", b"b": b"2", b"c": b"3"})
+        request_id = ask(connection, rp_id)
+        needs = list(batches.needs(connection, request_id))
+        assert [(n.barcode, n.stripe, n.position, n.offset) for n in needs] == [
+            (held.barcodes[0], 1, 0, 512),
+            (held.barcodes[0], 1, 0, 1536),
+            (held.barcodes[1], 1, 1, 1024),
+        ]
+        assert {need.attempts for need in needs} == {0}
+        requests.end_pending(connection, [needs[0].item_id], ItemState.UNRESTORABLE, "x", AT)
+        assert len(list(batches.needs(connection, request_id))) == 2
+        assert batches.pending_without_version(connection, request_id) == []
+
+
+def test_items_without_a_version_are_listed_by_themselves(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        rp_id, _ = back_up(connection, {b"a": b"1"})
+        request_id = ask(connection, rp_id)
+        names = [b"z", b"y"]
+        requests.add_items_named(connection, request_id, "live", rp_id, names, alternates=True)
+        ids = batches.pending_without_version(connection, request_id)
+        rows = select(tables.items.c.key).where(tables.items.c.id.in_(ids))
+        assert sorted(bytes(key) for key in connection.execute(rows).scalars()) == [b"y", b"z"]
+
+
+def test_batches_hold_their_items_with_all_that_checks_them(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        rp_id, held = back_up(connection, {b"a": b"1", b"b": b"22", b"c": b"333"})
+        request_id = ask(connection, rp_id)
+        first, second = plan(connection, request_id)
+        assert (first.kind, first.volumes, first.objects) == (
+            BatchKind.READ,
+            (held.barcodes[0],),
+            2,
+        )
+        assert not first.lost
+        [a, c] = batches.batch_items(connection, first.id)
+        [b] = batches.batch_items(connection, second.id)
+    assert [item.key for item in (a, b, c)] == [b"a", b"b", b"c"]
+    assert (b.size, b.modified_at, b.attempts, len(b.extents)) == (2, AT, 0, 1)
+    assert (b.extents[0].barcode, b.extents[0].tape_set, b.extents[0].size) == (
+        held.barcodes[1],
+        held.id,
+        2,
+    )
+    assert b.sha256 == b.extents[0].sha256
+
+
+def test_the_parts_of_a_cut_object_come_in_order(catalog: Catalog) -> None:
+    source = stored(b"big", b"x" * 30)
+    with catalog.write() as connection:
+        rp_id, [job_id] = begin(connection)
+        held = new_set(connection, job_id)
+        parts = [
+            extent(
+                source,
+                b"x" * 10,
+                part=part,
+                parts=3,
+                position=part % 2,
+                stripe=1,
+                offset=4000 - part,
+                object_sha256="cd" * 32 if part == 3 else None,
+            )
+            for part in (1, 2, 3)
+        ]
+        stripes.commit_stripes(
+            connection,
+            rp_id=rp_id,
+            store="live",
+            tape_set=held.id,
+            files=tape_files(held, 1),
+            new=parts,
+            started={},
+            at=AT,
+        )
+        request_id = ask(connection, rp_id)
+        [need] = {need.item_id for need in batches.needs(connection, request_id)}
+        gather = NewBatch(BatchKind.GATHER, None, held.barcodes[:2], (need,), 30, 1.0)
+        batches.add_batches(connection, request_id, [gather])
+        [batch] = batches.batches_of(connection, request_id=request_id)
+        [item] = batches.batch_items(connection, batch.id)
+    assert [part.part for part in item.extents] == [1, 2, 3]
+    assert (item.size, item.sha256) == (30, "cd" * 32)
+
+
+def test_a_batch_begins_and_ends_once(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        rp_id, _ = back_up(connection, {b"a": b"1", b"b": b"2", b"c": b"3"})
+        request_id = ask(connection, rp_id)
+        first, second = plan(connection, request_id)
+        assert batches.begin_batch(connection, first.id, AT).state is BatchState.RUNNING
+        assert batches.begin_batch(connection, first.id, AT).attempts == 2
+        batches.end_batch(connection, first.id, BatchState.FAILED, AT, "broken")
+        batches.end_batch(connection, first.id, BatchState.DONE, AT, None)
+        ended = batches.begin_batch(connection, first.id, AT)
+        assert (ended.state, ended.error, ended.attempts) == (BatchState.FAILED, "broken", 2)
+        batches.end_batch(connection, second.id, BatchState.CANCELLED, AT, "drained")
+        assert states(connection, request_id) == {
+            b"a": (ItemState.PENDING, 1),
+            b"b": (ItemState.PENDING, 0),
+            b"c": (ItemState.PENDING, 1),
+        }
+        assert batches.unclaimed(connection, request_id) == []
+
+
+def test_ended_items_stay_when_their_batch_fails(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        rp_id, _ = back_up(connection, {b"a": b"1", b"c": b"3"}, k=1)
+        request_id = ask(connection, rp_id)
+        [batch] = plan(connection, request_id)
+        [a, _] = batches.batch_items(connection, batch.id)
+        done = [requests.Outcome(a.id, ItemState.RESTORED)]
+        requests.settle_items(connection, batch.id, done, AT)
+        batches.end_batch(connection, batch.id, BatchState.FAILED, AT, "broken")
+        found = states(connection, request_id)
+        assert batches.batch_items(connection, batch.id) == []
+    assert (found[b"a"][0], found[b"c"][0]) == (ItemState.RESTORED, ItemState.PENDING)
+
+
+def test_stripe_files_and_geometry_tell_where_each_position_lies(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        _, held = back_up(connection, {b"a": b"1"}, k=2, m=2)
+        assert batches.geometry(connection, held.id) == (2, 2, 4096)
+        files = batches.stripe_files(connection, held.id, {1, 5})
+    expected: dict[tuple[int, int], Any] = {
+        (1, position): (barcode, 10) for position, barcode in enumerate(held.barcodes)
+    }
+    assert files == expected
+
+
+def test_an_unknown_batch_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(Refused, match="batch 5"), catalog.read() as connection:
+        batches.batch(connection, 5)

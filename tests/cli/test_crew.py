@@ -1,0 +1,100 @@
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from restore_lib.cli.crew import Crew
+from restore_lib.cli.progress import Board
+from restore_lib.errors import DiskFull, DriveBusy, KeyUnusable
+from restore_lib.model.progress import Progress
+from restore_lib.site import Site
+from tests.support.sites import open_site
+
+
+@pytest.fixture
+def site(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setenv("TAPEFLOW__LIBRARY__LEASE", "1s")
+    return open_site(cluster)
+
+
+def total() -> object:
+    return Board(Console(stderr=True)).total("work", 1)
+
+
+def run(site: Site, ids: list[int], work: object, said: list[str] | None = None) -> None:
+    told = [] if said is None else said
+    Crew(site, told.append).run(ids, work, total())  # type: ignore[arg-type]  # any work does
+
+
+def test_each_id_is_done_once_on_a_site_of_its_threads_own(site: Site) -> None:
+    done: list[tuple[int, int]] = []
+
+    def work(own: Site, one: int, _: Progress) -> None:
+        assert own is not site
+        with own.catalog.read():
+            done.append((one, id(own)))
+
+    run(site, list(range(10)), work)
+    assert sorted(one for one, _ in done) == list(range(10))
+
+
+def test_as_many_work_at_once_as_there_are_drives(site: Site) -> None:
+    both = threading.Barrier(2, timeout=30)
+    run(site, [1, 2, 3, 4], lambda *_: both.wait())
+
+
+def test_what_may_pass_is_tried_again_and_told(site: Site) -> None:
+    tries: list[int] = []
+    said: list[str] = []
+
+    def work(_own: Site, one: int, _: Progress) -> None:
+        tries.append(one)
+        if len(tries) < 3:
+            raise DriveBusy("No drive is free.")
+
+    run(site, [7], work, said)
+    assert tries == [7, 7, 7]
+    assert said == [
+        "No drive is free. Trying again in 0.5 s.",
+        "No drive is free. Trying again in 1 s.",
+    ]
+
+
+def test_patience_ends(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(
+        threading.Event, "wait", lambda _, seconds=None: waits.append(seconds or 0.0)
+    )
+
+    def work(*_: object) -> None:
+        raise DriveBusy("No drive is free.")
+
+    crew = Crew(site, lambda _: None)
+    with pytest.raises(DriveBusy):
+        crew._patiently(work, threading.Event())
+    assert timedelta(seconds=sum(waits)) >= timedelta(minutes=1)
+    assert max(waits) == 30.0
+
+
+@pytest.mark.parametrize("error", [DiskFull, KeyUnusable])
+def test_other_errors_end_it_at_once(site: Site, error: type[Exception]) -> None:
+    begun: list[int] = []
+    stopped = threading.Event()
+
+    def work(_own: Site, one: int, progress: Progress) -> None:
+        begun.append(one)
+        if one == 0:
+            raise error("It can't go on.")
+        try:
+            while True:
+                progress.advance(objects=1)
+        finally:
+            stopped.set()
+
+    with pytest.raises(error, match="can't go on"):
+        run(site, [0, 1, 2, 3, 4, 5], work)
+    assert len(begun) <= 3
+    if len(begun) > 1:
+        assert stopped.is_set()
