@@ -112,7 +112,8 @@ class LocalAirflow:
     def environment(self) -> dict[str, str]:
         """The environment of the components; ``airflow`` commands work under it too."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW_")}
-        path = os.pathsep.join(filter(None, (str(ROOT), inherited.get("PYTHONPATH"))))
+        own = (str(ROOT), str(ROOT / "deploy" / "airflow"))
+        path = os.pathsep.join(filter(None, (*own, inherited.get("PYTHONPATH"))))
         return inherited | {
             "AIRFLOW_HOME": str(self.home.path),
             "AIRFLOW_CONFIG": str(self.home.config),

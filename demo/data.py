@@ -81,11 +81,17 @@ def add_newcomers(folder: Path, count: int, randomness: random.Random) -> int:
 
 
 def run_away(folder: Path, fraction: float, randomness: random.Random) -> int:
-    """Delete ``fraction`` of all files, as a deletion pipeline gone wrong; return how many."""
+    """Delete ``fraction`` of all files, as a deletion pipeline gone wrong; return how many.
+
+    The largest file is always among them.
+    """
     paths = list(regular_files(_raw(folder)))
-    for path in randomness.sample(paths, int(len(paths) * fraction)):
+    largest = max(paths, key=os.path.getsize)
+    count = max(1, int(len(paths) * fraction))
+    others = [path for path in paths if path != largest]
+    for path in [largest, *randomness.sample(others, count - 1)]:
         os.unlink(path)  # noqa: PTH108 - names are bytes
-    return int(len(paths) * fraction)
+    return count
 
 
 def _raw(folder: Path) -> bytes:

@@ -54,10 +54,15 @@ path = "van"
 
 [vaults.north]
 courier = "van"
+transit = "30s"
+
 [vaults.east]
 courier = "van"
+transit = "30s"
+
 [vaults.south]
 courier = "van"
+transit = "30s"
 
 [restore]
 batch_objects = {batch}

@@ -16,7 +16,6 @@ GENERATED = {".git", ".hypothesis", ".tools", ".venv", "dist", "var"}
 
 # Modules whose contract is tested through the thing that they are part of.
 COVERED_BY = {
-    "catalog/bulk.py": "catalog/test_recovery_points.py",
     "catalog/tables.py": "catalog/test_engine.py",
     "library/base.py": "library/test_conformance.py",
     "stores/base.py": "stores/test_conformance.py",

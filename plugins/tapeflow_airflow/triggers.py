@@ -57,7 +57,7 @@ class ArrivalsTrigger(BaseEventTrigger):
     ``longest_pause``. It never ends by itself, and an error only makes it wait.
     """
 
-    def __init__(self, poll: float = 1.0, pause: float = 10.0, longest_pause: float = 60.0) -> None:
+    def __init__(self, poll: float = 1.0, pause: float = 3.0, longest_pause: float = 60.0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow gives it no annotations
         self.poll = poll
         self.pause = pause

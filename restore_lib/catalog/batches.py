@@ -23,10 +23,14 @@ from restore_lib.model.states import BatchKind, BatchState, ItemState
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One extent that an item needs, and where it lies."""
+    """One extent that an item needs, and where it lies.
+
+    ``attempts`` counts the tries that failed; ``last_error`` is the code of the last one.
+    """
 
     item_id: int
     attempts: int
+    last_error: str | None
     parts: int
     part: int
     tape_set: str
@@ -113,6 +117,7 @@ def needs(connection: Connection, request_id: int) -> Iterator[Need]:
         select(
             items.c.id,
             items.c.attempts,
+            items.c.error_code,
             versions.c.parts,
             extents.c.part,
             stripes.c.tape_set,

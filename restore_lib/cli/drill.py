@@ -45,11 +45,7 @@ def run(
         with site.catalog.read() as connection:
             begun = drills.drill(connection, drill_id)
         session.say(f"Drill {drill_id} with seed {begun.evidence['seed']}.")
-        try:
-            execute(session, begun.requests, timeout)
-        except KeyboardInterrupt:
-            session.say(f"Interrupted; `tapeflow drill run {name}` goes on with drill {drill_id}.")
-            raise typer.Exit(130) from None
+        execute(session, begun.requests, timeout, go_on=f"tapeflow drill run {name}")
         ended = finish_drill(site, drill_id, session.actor)
         session.show(_as_dict(ended), *_drill_text(ended))
         raise typer.Exit(EXIT_CODES[ended.verdict or Verdict.NOT_CHECKED])

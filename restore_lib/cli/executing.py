@@ -1,11 +1,13 @@
 """Running restores in this process until they have ended."""
 
 import fcntl
-import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import typer
 
 from restore_lib.catalog import requests
 from restore_lib.cli.crew import Crew
@@ -22,24 +24,47 @@ _SHORTEST_POLL = 0.2
 _LONGEST_POLL = 10.0
 
 
-def execute(session: Session, request_ids: Sequence[int], timeout: timedelta) -> None:
+def execute(
+    session: Session, request_ids: Sequence[int], timeout: timedelta, *, go_on: str
+) -> None:
     """Run all active restores, wave by wave, until these have ended.
 
     Volumes that are away are recalled and waited for. One process of a host works at a time; the
     others wait for it, since it does their work too. After Ctrl-C or a crash, the next call on this
-    host goes on with the very batches that were under way. Raises RetryLater after ``timeout``.
+    host goes on with the very batches that were under way. Raises RetryLater after ``timeout``,
+    with ``go_on``, the command that goes on, as its remedy. Ctrl-C ends the command with 130.
     """
     site = session.site
-    deadline = site.clock.now() + timeout
-    with _working(session, request_ids, deadline) as mine, session.board() as board:
-        if not mine:
-            return
-        total = board.total("restoring", _count(site, request_ids, done=False))
-        _Execution(session, request_ids, total).run(deadline)
+    until = _Deadline(site, site.clock.now() + timeout, go_on)
+    try:
+        with _working(session, request_ids, until) as mine, session.board() as board:
+            if mine:
+                total = board.total("restoring", _count(site, request_ids, done=False))
+                _Execution(session, request_ids, total).run(until)
+    except KeyboardInterrupt:
+        session.say(f"Interrupted, and nothing is lost; to go on where it was: `{go_on}`")
+        raise typer.Exit(130) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Deadline:
+    """When to stop waiting, and how to go on later."""
+
+    site: Site
+    at: datetime
+    go_on: str
+
+    def check(self) -> None:
+        """Raise RetryLater once the time is over."""
+        if self.site.clock.now() >= self.at:
+            raise RetryLater(
+                "The time is over, and the restore has not ended; nothing is lost.",
+                remedy=f"to go on where it was: `{self.go_on}`",
+            )
 
 
 @contextmanager
-def _working(session: Session, request_ids: Sequence[int], deadline: datetime) -> Iterator[bool]:
+def _working(session: Session, request_ids: Sequence[int], until: _Deadline) -> Iterator[bool]:
     """Hold the right to work on this host; gives False when another process did all the work."""
     site = session.site
     with (site.staging / "restoring.lock").open("w") as lock:
@@ -51,7 +76,7 @@ def _working(session: Session, request_ids: Sequence[int], deadline: datetime) -
             if not told:
                 session.say("Another tapeflow restores on this host; it does this work too.")
                 told = True
-            _check_time(site, request_ids, deadline)
+            until.check()
             site.clock.sleep(_SHORTEST_POLL)
         yield True
 
@@ -69,7 +94,7 @@ class _Execution:
         self._runner = f"tapeflow@{socket.gethostname()}"
         self._said = ""
 
-    def run(self, deadline: datetime) -> None:
+    def run(self, until: _Deadline) -> None:
         """Do what can be done, then wait and look again, until all has ended."""
         pause = _SHORTEST_POLL
         while True:
@@ -77,7 +102,7 @@ class _Execution:
             self._total.reach(_count(self._site, self._ids, done=True))
             if _ended(self._site, self._ids):
                 return
-            _check_time(self._site, self._ids, deadline)
+            until.check()
             if worked:
                 pause = _SHORTEST_POLL
             else:
@@ -114,24 +139,6 @@ class _Execution:
             self._said = message
 
 
-def _check_time(site: Site, request_ids: Sequence[int], deadline: datetime) -> None:
-    if site.clock.now() >= deadline:
-        raise RetryLater(
-            f"Not ended in time: restore {_listed(request_ids)}. Nothing is lost.",
-            remedy=resume_hint(request_ids),
-        )
-
-
-def resume_hint(request_ids: Sequence[int]) -> str:
-    """Say how to go on with restores that were interrupted."""
-    commands = " and ".join(f"`tapeflow restore resume {one}`" for one in request_ids)
-    return f"to go on where it was: {commands}"
-
-
-def _listed(request_ids: Sequence[int]) -> str:
-    return " and ".join(map(str, request_ids))
-
-
 def _ended(site: Site, request_ids: Sequence[int]) -> bool:
     return all(flow.is_ended(site, one) for one in request_ids)
 
@@ -152,5 +159,4 @@ def _try(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    os.set_inheritable(descriptor, False)
     return True

@@ -30,7 +30,8 @@ class _Done(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return objects or bytes, whichever the bar counts."""
         done = _amount(task, task.completed)
-        return Text(done if task.total is None else f"{done} of {_amount(task, task.total)}")
+        total = "" if task.total is None else f"/{_amount(task, task.total)}"
+        return Text(f"{done}{total}{'' if task.fields['in_bytes'] else ' objects'}", no_wrap=True)
 
 
 class _Rate(ProgressColumn):
@@ -39,11 +40,11 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return the rate of late, or over all once the bar is full."""
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{_amount(task, speed)}/s")
+        return Text("" if speed is None else f"{_amount(task, speed)}/s", no_wrap=True)
 
 
 def _amount(task: Task, amount: float) -> str:
-    return size_text(amount) if task.fields["in_bytes"] else f"{amount:,.0f} objects"
+    return size_text(amount) if task.fields["in_bytes"] else f"{amount:,.0f}"
 
 
 class Board:
@@ -52,7 +53,7 @@ class Board:
     def __init__(self, on: Console, clock: Callable[[], float] | None = None) -> None:
         self._bars = Bars(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             TaskProgressColumn(),
             _Done(),
             _Rate(),

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from restore_lib.catalog import batches, requests, shipments
 from restore_lib.catalog.requests import Request
-from restore_lib.cli.executing import execute, resume_hint
+from restore_lib.cli.executing import execute
 from restore_lib.cli.output import (
     EXIT_CODES,
     as_text,
@@ -211,11 +211,7 @@ def cancel(ctx: typer.Context, request: RequestId, as_json: Json = False) -> Non
 
 def run_to_end(session: Session, request_id: int, timeout: timedelta) -> None:
     """Run a released restore to its end, report, and end the command by the verdict."""
-    try:
-        execute(session, [request_id], timeout)
-    except KeyboardInterrupt:
-        session.say(f"Interrupted, and nothing is lost; {resume_hint([request_id])}")
-        raise typer.Exit(130) from None
+    execute(session, [request_id], timeout, go_on=f"tapeflow restore resume {request_id}")
     raise typer.Exit(EXIT_CODES[show_report(session, request_id)])
 
 

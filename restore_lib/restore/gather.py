@@ -81,6 +81,7 @@ class Sourcing:
         self._rebuilders = {
             name: Rebuilder(shape.k, shape.m, shape.block_size) for name, shape in shapes.items()
         }
+        self._kept: tuple[tuple[str, int, int, int], bytes] | None = None
 
     def wanted(self, items: Iterable[BatchItem]) -> dict[str, set[tuple[int, int]]]:
         """Return the (tape file, block) pairs to read from each volume."""
@@ -128,15 +129,29 @@ class Sourcing:
         size = shape.block_size
         if extent.barcode in self._volumes:
             return gathered.block(extent.barcode, extent.stripe, row, size)
+        place = (extent.tape_set, extent.stripe, extent.position, row)
+        if self._kept is None or self._kept[0] != place:
+            self._kept = place, self._rebuild(extent, row, gathered)
+        return self._kept[1]
+
+    def _rebuild(self, extent: BatchExtent, row: int, gathered: Gathered) -> bytes:
+        shape = self._shapes[extent.tape_set]
         blocks: dict[int, bytes] = {}
+        missing: MediumError | None = None
         for position in range(shape.k + shape.m):
             barcode, length = self._files[extent.tape_set, extent.stripe, position]
-            if barcode not in self._volumes:
+            if barcode not in self._volumes or len(blocks) == shape.k:
                 continue
-            ended = row >= length
-            blocks[position] = (
-                bytes(size) if ended else gathered.block(barcode, extent.stripe, row, size)
-            )
-        chosen = dict(sorted(blocks.items())[: shape.k])
-        rebuilt = self._rebuilders[extent.tape_set].rebuild(chosen, [extent.position])
+            try:
+                ended = row >= length
+                blocks[position] = (
+                    bytes(shape.block_size)
+                    if ended
+                    else gathered.block(barcode, extent.stripe, row, shape.block_size)
+                )
+            except MediumError as error:
+                missing = error
+        if missing is not None and len(blocks) < shape.k:
+            raise missing
+        rebuilt = self._rebuilders[extent.tape_set].rebuild(blocks, [extent.position])
         return rebuilt[extent.position]

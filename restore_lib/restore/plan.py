@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from restore_lib.catalog.batches import Need, NewBatch
+from restore_lib.errors import DigestMismatch
 from restore_lib.model.states import BatchKind
 from restore_lib.model.volume import Custody, Flag, Health, Volume
 from restore_lib.restore.estimate import TimeModel
@@ -95,48 +96,50 @@ class Planner:
         doubted = [v.barcode for v in wanted if readable(v) and v.health is Health.SUSPECT]
         if attempts and doubted:
             for avoid in (doubted, [doubted[attempts % len(doubted)]]):
-                route = self._route(held, lost.union(avoid), attempts)
+                route = self._route(held, lost.union(avoid))
                 if isinstance(route, Route):
                     return route
-        return self._route(held, lost, attempts)
+        return self._route(held, lost)
 
-    def _route(self, held: list[Need], avoid: set[str], attempts: int) -> "Route | NoWay":
+    def _route(self, held: list[Need], avoid: set[str]) -> "Route | NoWay":
         direct = {need.barcode for need in held} - avoid
         lost = sorted({(n.tape_set, n.barcode) for n in held if n.barcode in avoid})
         wanted = set(direct)
+        wrong = max((n.attempts for n in held if n.last_error == DigestMismatch.code), default=0)
         for tape_set, group in groupby(lost, key=lambda pair: pair[0]):
             gone = {barcode for _, barcode in group}
-            survivors = self._survivors(tape_set, gone, direct, attempts)
+            survivors = self._survivors(tape_set, gone, direct, wrong)
             if survivors is None:
                 return NoWay(tuple(sorted(self._unreadable(tape_set) | gone)))
             wanted.update(survivors)
         return Route(tuple(sorted(wanted)), tuple(barcode for _, barcode in lost))
 
     def _survivors(
-        self, tape_set: str, gone: set[str], near: set[str], attempts: int
+        self, tape_set: str, gone: set[str], near: set[str], wrong: int
     ) -> list[str] | None:
         """Return the k best volumes of a set to compute its lost ones from, or None.
 
-        From try to try another one is left out: one of them may give wrong bytes unnoticed.
+        After a try that gave wrong bytes, another volume is left out each time: one of them is
+        damaged without its drive noticing.
         """
-        usable = sorted(
-            (
-                volume.health is not Health.OK,
-                volume.barcode not in near,
-                _NEARNESS.get(volume.custody, 4),
-                volume.position or 0,
-                volume.barcode,
+        usable = [
+            row[-1]
+            for row in sorted(
+                (
+                    volume.health is not Health.OK,
+                    volume.barcode not in near,
+                    _NEARNESS.get(volume.custody, 4),
+                    volume.position or 0,
+                    volume.barcode,
+                )
+                for volume in self._members[tape_set]
+                if readable(volume) and volume.barcode not in gone
             )
-            for volume in self._members[tape_set]
-            if readable(volume) and volume.barcode not in gone
-        )
+        ]
         k = self._k[tape_set]
-        if len(usable) < k:
-            return None
-        sound = [row[-1] for row in usable if not row[0]]
-        turn = attempts % len(sound) if len(sound) > k else 0
-        ordered = [*sound[turn:], *sound[:turn], *(row[-1] for row in usable if row[0])]
-        return ordered[:k]
+        if wrong and len(usable) > k:
+            del usable[(wrong - 1) % len(usable)]
+        return usable[:k] if len(usable) >= k else None
 
     def _unreadable(self, tape_set: str) -> set[str]:
         return {v.barcode for v in self._members[tape_set] if not readable(v)}

@@ -46,6 +46,8 @@ def timeline(report: Mapping[str, Any]) -> Markup:
         "Waves": [_wave(row, end) for row in report["waves"]],
         "Batches": [_batch(row, end) for row in _begun(report)],
     }
+    if not any(groups.values()):
+        return tag("p", "Nothing has begun.", class_="quiet")
     scale = Scale.of(chain.from_iterable(groups.values()))
     chart = Chart(scale, "Recalls, waves and batches over time")
     looks: set[str] = set()

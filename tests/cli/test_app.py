@@ -145,17 +145,15 @@ def test_an_error_in_a_process_of_its_own(cluster: Path) -> None:
     ]
 
 
-def test_output_survives_a_terminal_that_knows_ascii_only(fresh: Path) -> None:
-    (fresh / "live" / "d1" / "file-001.txt").rename(fresh / "live" / "später")
-    succeeds(fresh, "backup", "run", "live")
-    (fresh / "live" / "später").unlink()
-    incident = as_json(fresh, "loss-scan", "live")["incident_id"]
+def test_output_survives_a_terminal_that_knows_ascii_only(cluster: Path) -> None:
+    (cluster / "names").write_text("später")
+    choice = ["--names", "names", "--store", "live", "--yes"]
     done = subprocess.run(
-        [sys.executable, "-m", "restore_lib.cli", "incident", "show", str(incident)],
-        cwd=fresh,
+        [sys.executable, "-m", "restore_lib.cli", "restore", "run", *choice],
+        cwd=cluster,
         env={"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert rb"sp\xe4ter" in done.stdout
+    assert done.returncode == 4, done.stderr
+    assert rb"unrestorable: sp\xe4ter" in done.stdout

@@ -1,3 +1,5 @@
+import os
+import signal
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -5,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from restore_lib.cli.crew import Crew
+from restore_lib.cli.crew import Crew, Stopped
 from restore_lib.cli.progress import Board
 from restore_lib.errors import DiskFull, DriveBusy, KeyUnusable
 from restore_lib.model.progress import Progress
@@ -98,3 +100,22 @@ def test_other_errors_end_it_at_once(site: Site, error: type[Exception]) -> None
     assert len(begun) <= 3
     if len(begun) > 1:
         assert stopped.is_set()
+
+
+def test_ctrl_c_ends_work_at_its_next_object(site: Site) -> None:
+    ended: list[int] = []
+    said: list[str] = []
+
+    def work(_own: Site, one: int, progress: Progress) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            while True:
+                progress.advance(objects=1)
+        except Stopped:
+            ended.append(one)
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        run(site, [1], work, said)
+    assert ended == [1]
+    assert "Ctrl-C again stops at once" in said[0]

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from restore_lib.library.faults import Faults, write_faults
-from tests.support.commands import as_json, refused, succeeds
+from tests.support.commands import as_json, refused, send_all_to_the_vault, succeeds, vendor
 from tests.support.sites import digests, image, open_site
 
 
@@ -37,6 +37,15 @@ def test_a_drill_that_can_not_restore_all_fails(cluster: Path) -> None:
     result = succeeds(cluster, "drill", "run", "monthly", "--seed", "5", code=1)
     assert "verdict: failed." in result.stdout
     assert digests(cluster / "scratch") == {}
+
+
+def test_out_of_time_it_goes_on_with_the_same_sample(cluster: Path) -> None:
+    send_all_to_the_vault(cluster)
+    said = refused(cluster, "drill", "run", "monthly", "--seed", "5", "--timeout", "0s", code=75)
+    assert "`tapeflow drill run monthly`" in said
+    with vendor(cluster):
+        ended = as_json(cluster, "drill", "run", "monthly", "--seed", "6")
+    assert (ended["drill"], ended["evidence"]["seed"], ended["verdict"]) == (1, 5, "passed")
 
 
 def test_an_unknown_drill_is_refused_with_those_known(cluster: Path) -> None:

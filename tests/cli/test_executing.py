@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from restore_lib.cli.executing import execute, resume_hint
+from restore_lib.cli.executing import execute
 from restore_lib.cli.session import Session
 from restore_lib.errors import CourierUnavailable, RetryLater
 from restore_lib.model.states import Overwrite
@@ -16,6 +16,7 @@ from tests.support.commands import FILES
 from tests.support.sites import digests, open_site
 
 LONG = timedelta(minutes=2)
+GO_ON = "tapeflow go on"
 
 
 def ask(site: Site, *, prefix: bytes = b"") -> int:
@@ -29,7 +30,7 @@ def ask(site: Site, *, prefix: bytes = b"") -> int:
 def test_several_restores_run_together(cluster: Path) -> None:
     session = Session(open_site(cluster), as_json=False)
     ids = [ask(session.site, prefix=b"d1/"), ask(session.site, prefix=b"d2/")]
-    execute(session, ids, LONG)
+    execute(session, ids, LONG, go_on=GO_ON)
     assert all(flow.is_ended(session.site, one) for one in ids)
     assert len(digests(cluster / "out")) == 24
 
@@ -41,8 +42,8 @@ def test_one_works_and_the_other_waits_for_it(cluster: Path) -> None:
 
     def work(site: Site, one: int) -> None:
         session = Session(site, as_json=False)
-        session.say = said.append  # type: ignore[method-assign]  # to hear it
-        execute(session, [one], LONG)
+        session.say = said.append  # type: ignore[method-assign,assignment]  # to hear it
+        execute(session, [one], LONG, go_on=GO_ON)
 
     with (sites[0].staging / "restoring.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -73,7 +74,7 @@ def test_a_courier_that_is_away_is_waited_for(
         return real(site, actor)
 
     monkeypatch.setattr(flow, "advance", advance)
-    execute(session, [request], LONG)
+    execute(session, [request], LONG, go_on=GO_ON)
     assert len(digests(cluster / "out")) == len(FILES)
 
 
@@ -82,13 +83,7 @@ def test_after_the_timeout_it_says_how_to_go_on(cluster: Path) -> None:
     request = ask(session.site)
     with (session.site.staging / "restoring.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RetryLater, match="Not ended in time") as raised:
-            execute(session, [request], timedelta())
-    assert raised.value.remedy == resume_hint([request])
+        with pytest.raises(RetryLater, match="The time is over") as raised:
+            execute(session, [request], timedelta(), go_on=GO_ON)
+    assert raised.value.remedy == f"to go on where it was: `{GO_ON}`"
     assert not flow.is_ended(session.site, request)
-
-
-def test_the_hint_names_every_restore() -> None:
-    assert resume_hint([3, 4]) == (
-        "to go on where it was: `tapeflow restore resume 3` and `tapeflow restore resume 4`"
-    )

@@ -50,5 +50,5 @@ def test_a_dead_drive_is_repaired(cluster: Path) -> None:
     assert dead
     for drive in dead:
         assert as_json(cluster, "library", "repair-drive", drive) == {"drive": drive}
-    assert not [p for p in (cluster / "tapes").rglob(".dead")]
+    assert not list((cluster / "tapes").rglob(".dead"))
     assert "There is no drive 9" in refused(cluster, "library", "repair-drive", "9", code=64)

@@ -13,7 +13,6 @@ class Clock:
         return self.at
 
 
-
 def terminal() -> tuple[io.StringIO, Console]:
     stream = io.StringIO()
     return stream, Console(file=stream, force_terminal=True, width=160)
@@ -32,8 +31,8 @@ def test_stages_show_rate_and_time_left() -> None:
             stages.advance(objects=1, size=1_000_000)
     text = stream.getvalue()
     assert "listing" in text
-    assert "7 objects of 7 objects" in text
-    assert "3.0 MB of 4.0 MB" in text
+    assert "7/7 objects" in text
+    assert "3.0 MB/4.0 MB" in text
     assert "1.0 MB/s" in text
     assert "0:00:01" in text
     assert "75%" in text
@@ -49,7 +48,7 @@ def test_shares_make_one_bar_and_count_anew_when_they_begin_again() -> None:
         other.advance(objects=3)
         one.stage("batch 1 again", 4, 0)
         one.advance(objects=4)
-    assert "7 objects of 20 objects" in stream.getvalue()
+    assert "7/20 objects" in stream.getvalue()
     assert "batch" not in stream.getvalue()
 
 
@@ -57,7 +56,7 @@ def test_a_total_is_set_from_outside() -> None:
     stream, console = terminal()
     with Board(console) as board:
         board.total("backing up", 5, 2000).reach(1500)
-    assert "1.5 kB of 2.0 kB" in stream.getvalue()
+    assert "1.5 kB/2.0 kB" in stream.getvalue()
 
 
 def test_without_a_terminal_nothing_is_shown() -> None:

@@ -1,6 +1,9 @@
 import base64
+import contextlib
 import hashlib
 import json
+import os
+import pty
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,8 @@ from tests.support.commands import (
     keys_on,
     process,
     refused,
-    succeeds,
     send_all_to_the_vault,
+    succeeds,
     tapeflow,
     vendor,
 )
@@ -133,6 +136,25 @@ def test_without_a_terminal_it_needs_yes(cluster: Path) -> None:
     said = refused(cluster, "restore", "run", "--everything", "--store", "live", code=64)
     assert "--yes" in said
     assert as_json(cluster, "restore", "list") == {"requests": []}
+
+
+@pytest.mark.parametrize(("answer", "code", "state"), [("n", 1, "cancelled"), ("y", 0, "ended")])
+def test_on_a_terminal_it_asks_first(cluster: Path, answer: str, code: int, state: str) -> None:
+    ours, theirs = pty.openpty()
+    arguments = ["restore", "run", "--everything", "--store", "live", "--to", "out"]
+    running = process(cluster, *arguments, terminal=theirs)
+    os.close(theirs)
+    said = b""
+    while b"Restore these objects? [y/N]" not in said:
+        said += os.read(ours, 1000)
+    os.write(ours, answer.encode() + b"\n")
+    with contextlib.suppress(OSError):
+        while more := os.read(ours, 1000):
+            said += more
+    assert running.wait() == code
+    os.close(ours)
+    assert as_json(cluster, "restore", "show", "1")["state"] == state
+    assert (b"64/64 objects" in said) is (answer == "y")
 
 
 def test_exactly_one_choice_of_objects(cluster: Path) -> None:

@@ -32,9 +32,7 @@ def test_the_actor_says_who_and_where(cluster: Path, monkeypatch: pytest.MonkeyP
     assert re.fullmatch(r"cli:\d+@\S+", session(cluster).actor)
 
 
-def test_nobody_there_to_answer_is_refused(
-    cluster: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_there_to_answer_is_refused(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refused, match="confirmed"):
         session(cluster).confirm("Sure?", yes=False)
     assert session(cluster).confirm("Sure?", yes=True)

@@ -23,10 +23,9 @@ from restore_lib.model.states import RequestState
 from restore_lib.model.volume import Custody, Health
 from restore_lib.restore.request import RestoreSpec, plan_restore, start_restore
 from restore_lib.site import Site
-from restore_lib.vault.outbound import plan_vault_out, send_out
 from restore_lib.vault.receiving import receive
-from tapeflow_airflow.operators import WaitForRestores
-from tapeflow_airflow.triggers import RestoresEnded
+from tapeflow_airflow.operators import WaitForRestores, WaitForShipments
+from tapeflow_airflow.triggers import RestoresEnded, ShipmentsEnded
 from tests.support.sites import (
     ACTOR,
     back_up,
@@ -121,7 +120,6 @@ def test_loss_scan_pushes_its_incident_or_nothing(run: Run, site: Site, root: Pa
     with site.catalog.read() as connection:
         [incident] = incidents.incidents_of(connection)
     assert returned(done, "scan") == incident.id
-    assert incident.actor.startswith("airflow:loss_scan/")
 
 
 def start(site: Site, **what: Any) -> int:
@@ -226,19 +224,50 @@ def run_with_waves(run: Run, site: Site, dag_id: str, conf: Mapping[str, Any]) -
         return run(dag_id, conf)
 
 
-def test_vault_out_waits_for_the_receipts(run: Run, site: Site) -> None:
+class Answered(ShipmentsEnded):
+    """Lets the vendor and the desk work before it looks."""
+
+    def ended(self, site: Site) -> bool:
+        for _ in range(4):
+            for vendor in open_vendors(site.config):
+                vendor.work()
+            receive(site, ACTOR)
+        return super().ended(site)
+
+
+def test_vault_out_ends_when_the_vaults_have_all(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     back_up(site)
-    send_out(site, plan_vault_out(site), ACTOR)
-    for _ in range(4):
-        for vendor in open_vendors(site.config):
-            vendor.work()
-        receive(site, ACTOR)
+    monkeypatch.setattr(WaitForShipments, "trigger", Answered)
+    done = run("vault_out")
+    assert done.state == "success"
+    assert state_of(done, "arrived") == "success"
     with site.catalog.read() as connection:
         held = [v for v in volumes(connection) if v.tape_set]
     assert {v.custody for v in held} == {Custody.VAULT}
+    again = run("vault_out")
+    assert again.state == "success"
+    assert {state for counts in states(again).values() for state in counts} == {"skipped"}
+
+
+def test_vault_out_fails_when_a_volume_did_not_arrive(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(site)
+    with site.catalog.read() as connection:
+        away = next(v.barcode for v in volumes(connection) if v.position == 0)
+
+    class Robbed(Answered):
+        def ended(self, site: Site) -> bool:
+            image(site, away).unlink(missing_ok=True)
+            monkeypatch.setattr(WaitForShipments, "trigger", Answered)
+            return super().ended(site)
+
+    monkeypatch.setattr(WaitForShipments, "trigger", Robbed)
     done = run("vault_out")
-    assert done.state == "success"
-    assert {state for counts in states(done).values() for state in counts} == {"skipped"}
+    assert done.state == "failed"
+    assert state_of(done, "arrived") == "failed"
 
 
 def test_verify_media_reads_what_is_here(run: Run, site: Site) -> None:

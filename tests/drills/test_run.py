@@ -3,18 +3,18 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from restore_lib.catalog import audit, drills
 from restore_lib.catalog import requests as catalog_requests
-from restore_lib.drills import run
 from restore_lib.drills.run import begin_drill, finish_drill, is_over, plan_drill
 from restore_lib.errors import CatalogUnavailable, KeyUnusable, Refused
 from restore_lib.model.states import DrillState
 from restore_lib.model.verdict import Verdict
 from restore_lib.model.volume import Reason
-from restore_lib.restore.request import cancel_restore
+from restore_lib.restore.request import RestorePlan, cancel_restore, plan_restore
 from restore_lib.site import Site
 from tests.support.clock import ManualClock
 from tests.support.sites import back_up, digests, finish, make_site, write_files
@@ -127,15 +127,15 @@ def test_everything_may_be_done_twice(site: Site) -> None:
 def test_a_begin_that_was_cut_short_is_continued(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = run.plan_restore, []
+    calls: list[object] = []
 
-    def cut(*arguments: object, **others: object) -> object:
+    def cut(*arguments: Any, **others: Any) -> RestorePlan:
         calls.append(arguments)
         if len(calls) == 4:
             raise CatalogUnavailable("It is gone.")
-        return real(*arguments, **others)  # type: ignore[arg-type]  # what it was called with
+        return plan_restore(*arguments, **others)
 
-    monkeypatch.setattr(run, "plan_restore", cut)
+    monkeypatch.setattr("restore_lib.drills.run.plan_restore", cut)
     with pytest.raises(CatalogUnavailable):
         begin_drill(site, "monthly", "ann", 7)
     monkeypatch.undo()
@@ -157,7 +157,7 @@ def test_a_finish_that_was_cut_short_comes_to_the_same(
     def cut(*_: object) -> None:
         raise CatalogUnavailable("It is gone.")
 
-    monkeypatch.setattr(run.drills, "end_drill", cut)
+    monkeypatch.setattr(drills, "end_drill", cut)
     with pytest.raises(CatalogUnavailable):
         finish_drill(site, drill_id, "ann")
     monkeypatch.undo()

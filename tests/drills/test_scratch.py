@@ -56,10 +56,10 @@ def test_stores_that_share_a_place(one: StoreConfig, other: StoreConfig, same: b
 
 
 def test_a_store_of_value_is_never_scratch(tmp_path: Path) -> None:
-    extra = '[stores.alias]\nkind = "local"\npath = "live"\n[stores.kept]\nkind = "local"\npath = "k"'
-    site = make_site(
-        tmp_path, policy='alternates = ["kept"]', extra=extra, blank=0
+    extra = (
+        '[stores.alias]\nkind = "local"\npath = "live"\n[stores.kept]\nkind = "local"\npath = "k"'
     )
+    site = make_site(tmp_path, policy='alternates = ["kept"]', extra=extra, blank=0)
     for name in ("live", "alias", "kept"):
         with pytest.raises(Refused, match="which a policy needs"):
             check_scratch(site, name)

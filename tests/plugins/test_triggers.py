@@ -2,10 +2,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
-from airflow.sdk.module_loading import import_string
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 from demo.vendor import open_vendors
@@ -86,7 +86,7 @@ def fired(
     monkeypatch: pytest.MonkeyPatch, script: str, *, pause: float, longest_pause: float
 ) -> list[int]:
     trigger = Scripted([letter == "w" for letter in script], pause, longest_pause)
-    monkeypatch.setattr(triggers.time, "monotonic", lambda: float(trigger.second))
+    monkeypatch.setattr("tapeflow_airflow.triggers.time.monotonic", lambda: float(trigger.second))
     return asyncio.run(trigger.seconds())
 
 
@@ -188,7 +188,7 @@ def test_shipments_are_waited_for(site: Site) -> None:
 )
 def test_a_trigger_is_made_again_from_its_path(trigger: BaseTrigger) -> None:
     path, arguments = trigger.serialize()
-    again = import_string(path)(**arguments)
+    again = resolve_name(path)(**arguments)
     assert type(again) is type(trigger)
     assert again.serialize() == (path, arguments)
 

@@ -40,6 +40,7 @@ def need(item: int, number: int, position: int, **values: object) -> Need:
     fields: dict[str, object] = {
         "item_id": item,
         "attempts": 0,
+        "last_error": None,
         "parts": 1,
         "part": 1,
         "tape_set": f"set{number}",
@@ -184,12 +185,21 @@ def test_of_two_suspects_that_parity_cant_replace_both_one_is_tried_after_the_ot
     assert direct == {"S0P0", "S0P1"}
 
 
-def test_from_try_to_try_another_survivor_is_left_out() -> None:
-    left_out = set()
-    for attempts in range(4):
-        [batch] = plan([need(1, 0, 0, attempts=attempts)], lose("S0P0")).batches
-        left_out |= {"S0P1", "S0P2", "S0P3", "S0P4"} - set(batch.volumes)
-    assert left_out == {"S0P1", "S0P2", "S0P3", "S0P4"}
+def test_after_wrong_bytes_another_survivor_is_left_out_each_time() -> None:
+    left_out: list[str] = []
+    for attempts in range(1, 5):
+        again = need(1, 0, 0, attempts=attempts, last_error="digest_mismatch")
+        [batch] = plan([again], lose("S0P0")).batches
+        left_out += {"S0P1", "S0P2", "S0P3", "S0P4"} - set(batch.volumes)
+    assert sorted(left_out) == ["S0P1", "S0P2", "S0P3", "S0P4"]
+
+
+def test_after_a_bad_block_the_sound_volumes_are_taken() -> None:
+    changed = lose("S0P0") | {"S0P1": {"health": Health.SUSPECT}}
+    for attempts in range(5):
+        again = need(1, 0, 0, attempts=attempts, last_error="medium_error")
+        [batch] = plan([again], changed).batches
+        assert set(batch.volumes) == {"S0P2", "S0P3", "S0P4"}
 
 
 @pytest.mark.parametrize("flag", [Flag.FOREIGN, Flag.LABEL_MISMATCH])

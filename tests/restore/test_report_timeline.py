@@ -20,8 +20,9 @@ def bar(began: float, ended: float, look: str = "read") -> Bar:
     return Bar(at(began), at(ended), look, "")
 
 
-def test_where_nothing_has_begun_there_is_no_chart() -> None:
-    page = drawn(batches=[batch(1, started_at=None, ended_at=None)])
+@pytest.mark.parametrize("ended", [None, at(60).isoformat()])
+def test_where_nothing_has_begun_there_is_no_chart(ended: str | None) -> None:
+    page = drawn(batches=[batch(1, started_at=None, ended_at=ended, state="cancelled")])
     assert not page.all("svg")
     assert "Nothing has begun" in page.text()
 

@@ -27,12 +27,13 @@ RUN_SECONDS = 120.0
 class Line:
     """A cluster in ``root`` under a real Airflow, with ``files`` files in its store ``live``."""
 
-    def __init__(self, root: Path, files: int = 400) -> None:
+    def __init__(self, root: Path, files: int = 1000) -> None:
         self.root = root
         self.live = root / "live"
-        make_site(root, policy=POLICY, capacity="1200000").close()
+        make_site(root, policy=POLICY, capacity="3MB").close()
         config = root / "tapeflow.toml"
-        config.write_text(config.read_text().replace('transit = "1s"', 'transit = "1h"'))
+        text = config.read_text().replace('transit = "1s"', 'transit = "1h"')
+        config.write_text(text.replace('lease = "60s"', 'lease = "10s"'))
         random = Random(7)
         write_files(
             self.live,

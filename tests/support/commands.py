@@ -44,20 +44,20 @@ FILES = HOSTILE | {
 }
 
 
-def tapeflow(root: Path, *arguments: str | Path, stdin: bytes = b"") -> Result:
+def tapeflow(root: Path, *arguments: object, stdin: bytes = b"") -> Result:
     """Run the command in this process on the cluster in ``root``."""
     config = ["--config", str(root / "tapeflow.toml")]
     return CliRunner().invoke(app, [*config, *map(str, arguments)], input=stdin)
 
 
-def succeeds(root: Path, *arguments: str | Path, code: int = 0) -> Result:
+def succeeds(root: Path, *arguments: object, code: int = 0) -> Result:
     """Run the command; fail unless it ends with exit code ``code``."""
     result = tapeflow(root, *arguments)
     assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
     return result
 
 
-def as_json(root: Path, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
+def as_json(root: Path, *arguments: object, code: int = 0) -> dict[str, Any]:
     """Run the command with --json; nothing but one line of JSON may be on its stdout."""
     result = succeeds(root, *arguments, "--json", code=code)
     [line] = result.stdout.splitlines()
@@ -65,7 +65,7 @@ def as_json(root: Path, *arguments: str | Path, code: int = 0) -> dict[str, Any]
     return found
 
 
-def refused(root: Path, *arguments: str | Path, code: int) -> str:
+def refused(root: Path, *arguments: object, code: int) -> str:
     """Run the command, which has to end by an error as users see it; return what it says."""
     result = succeeds(root, *arguments, code=code)
     message, remedy, *rest = result.stderr.splitlines()[-2:]
@@ -76,21 +76,20 @@ def refused(root: Path, *arguments: str | Path, code: int) -> str:
     return f"{message}\n{remedy}"
 
 
-def process(
-    root: Path, *arguments: str, cwd: Path | None = None
-) -> "subprocess.Popen[str]":
-    """Start the command as a process of its own, its output in pipes."""
+def process(root: Path, *arguments: str, terminal: int | None = None) -> "subprocess.Popen[str]":
+    """Start the command as a process of its own, with ``terminal`` or with pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", "restore_lib.cli", *arguments],
-        cwd=cwd or root,
+        cwd=root,
         env=os.environ
         | {
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "TAPEFLOW_CONFIG": str(root / "tapeflow.toml"),
+            "TERM": "xterm",
         },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL if terminal is None else terminal,
+        stdout=subprocess.PIPE if terminal is None else subprocess.DEVNULL,
+        stderr=subprocess.PIPE if terminal is None else terminal,
         text=True,
     )
 
