@@ -1,11 +1,12 @@
 """Threads that work through ids side by side, as many as there are drives."""
 
 import os
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from restore_lib.cli.progress import Total
 from restore_lib.errors import DiskFull, RetryLater
@@ -14,6 +15,7 @@ from restore_lib.site import Site
 
 Id = TypeVar("Id", int, str)
 _LONGEST_PAUSE = 30.0
+_LOOK_SECONDS = 0.2
 
 
 class Stopped(Exception):
@@ -40,25 +42,19 @@ class Crew:
         Ctrl-C ends the process at once; both leave what ``work`` promises for a crash.
         """
         stop = threading.Event()
-        with ThreadPoolExecutor(self._size) as pool:
+        with _Interrupts() as interrupts, ThreadPoolExecutor(self._size) as pool:
             futures = [pool.submit(self._one, one, work, total, stop) for one in ids]
-            try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-                if any(future.done() and future.exception() for future in futures):
+            waiting: Collection[Future[None]] = futures
+            while waiting and not stop.is_set():
+                done, waiting = wait(futures, _LOOK_SECONDS, return_when=FIRST_EXCEPTION)
+                if interrupts.asked:
+                    self._say("Stopping after the objects under way; Ctrl-C again stops at once.")
+                if interrupts.asked or any(future.exception() for future in done):
                     stop.set()
-            except KeyboardInterrupt:
-                stop.set()
-                self._say("Stopping after the objects under way; Ctrl-C again stops at once.")
-                self._wind_up(pool)
-                raise
-            pool.shutdown(cancel_futures=stop.is_set())
-        _raise_first(futures)
-
-    def _wind_up(self, pool: ThreadPoolExecutor) -> None:
-        try:
             pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:
-            os._exit(130)
+        if interrupts.asked:
+            raise KeyboardInterrupt
+        _raise_first(futures)
 
     def _one(
         self,
@@ -92,6 +88,34 @@ class Crew:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 return
+
+
+class _Interrupts:
+    """Takes note of Ctrl-C while it is open, instead of raising somewhere in the middle of things.
+
+    A second Ctrl-C ends the process. In another thread than the main one, which gets no signals,
+    nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._mine = False
+
+    def __enter__(self) -> Self:
+        raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        self._mine = raises and threading.current_thread() is threading.main_thread()
+        if self._mine:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._mine:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _note(self, _number: int, _frame: object) -> None:
+        if self.asked:
+            os._exit(130)
+        self.asked = True
 
 
 class _Stoppable:

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -105,17 +107,53 @@ def test_other_errors_end_it_at_once(site: Site, error: type[Exception]) -> None
 def test_ctrl_c_ends_work_at_its_next_object(site: Site) -> None:
     ended: list[int] = []
     said: list[str] = []
+    both = threading.Barrier(2, timeout=30)
 
     def work(_own: Site, one: int, progress: Progress) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        if one == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            both.wait()
         try:
-            while True:
+            while one:
                 progress.advance(objects=1)
         except Stopped:
             ended.append(one)
             raise
 
     with pytest.raises(KeyboardInterrupt):
-        run(site, [1], work, said)
-    assert ended == [1]
+        run(site, [0, 1, 2], work, said)
+    assert sorted(ended) == [1, 2]
     assert "Ctrl-C again stops at once" in said[0]
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once(cluster: Path) -> None:
+    code = """
+import os, signal, sys, threading
+from pathlib import Path
+from restore_lib.cli.crew import Crew
+from restore_lib.cli.progress import Board
+from restore_lib.site import Site
+from rich.console import Console
+
+def work(site, one, progress):
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait()
+
+def say(message):
+    print(message, flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+
+Crew(Site.load(Path("tapeflow.toml")), say).run([1], work, Board(Console()).total("work", 1))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cluster,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Ctrl-C again" in done.stdout
+    assert done.stderr == ""

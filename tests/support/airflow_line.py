@@ -1,11 +1,13 @@
 """The whole line on a real Airflow: a small cluster, its vendor as a program, a scheduler."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -105,10 +107,27 @@ class Line:
         with closing(open_site(self.root)) as site, site.catalog.read() as connection:
             return batches.batches_of(connection)
 
+    def kill_task(self, task_ids: Collection[str]) -> str | None:
+        """SIGKILL the process of one of these tasks; return which it was, if one of them runs."""
+        for pid in self.airflow.pids["scheduler"]:
+            task_id = title(pid).removeprefix("airflow worker -- ")
+            if task_id in task_ids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    return task_id
+        return None
+
     def report(self, request_id: int) -> dict[str, Any]:
         path = self.root / "reports" / f"restore-{request_id}.json"
         report: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return report
+
+
+def title(pid: int) -> str:
+    """Return the title of a process, empty when it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").strip("\0 ")
+    return ""
 
 
 def until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
