@@ -145,7 +145,6 @@ class PolicyConfig(Section):
     segment_size: ByteSize = Field(default=ByteSize(1 << 30), ge=64 << 10, le=7 << 30)
     keep_open: bool = False
     alternates: list[Name] = []
-    retention: Duration | None = None
     rpo: Duration = timedelta(hours=24)
     rto: Duration = timedelta(hours=24)
 

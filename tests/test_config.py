@@ -39,7 +39,7 @@ k = 8
 m = 2
 block_size = "1MiB"
 alternates = ["shop"]
-retention = "52w"
+rpo = "52w"
 rto = "1.5h"
 [library]
 drives = 4
@@ -84,7 +84,7 @@ def test_every_section(file: Path, tmp_path: Path) -> None:
     config = load_config(file)
     policy = config.policies["photos"]
     assert (policy.k, policy.m, policy.block_size) == (8, 2, 1 << 20)
-    assert (policy.retention, policy.rto) == (timedelta(weeks=52), timedelta(minutes=90))
+    assert (policy.rpo, policy.rto) == (timedelta(weeks=52), timedelta(minutes=90))
     assert config.staging.reserve == 2 << 30
     assert config.staging.path == Path("/scratch/staging")
     assert config.catalog.url == f"sqlite:///{tmp_path}/state/catalog.db"

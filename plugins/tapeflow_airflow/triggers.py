@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
@@ -15,6 +15,8 @@ from restore_lib.errors import RetryLater
 
 if TYPE_CHECKING:
     from restore_lib.site import Site
+
+Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +27,14 @@ class _Asker:
     def __init__(self) -> None:
         self._site: Site | None = None
 
-    async def ask(self, question: Callable[["Site"], bool]) -> bool:
+    async def ask(self, question: Callable[["Site"], Answer]) -> Answer:
         """Return the answer; raise what opening the site or the question raises."""
         return await asyncio.to_thread(self._ask, question)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._close)
 
-    def _ask(self, question: Callable[["Site"], bool]) -> bool:
+    def _ask(self, question: Callable[["Site"], Answer]) -> Answer:
         from restore_lib.site import Site
 
         try:
@@ -52,9 +54,10 @@ class _Asker:
 class ArrivalsTrigger(BaseEventTrigger):
     """Fires when there is work for a ``restore_wave`` run: a document, reads, a dead run's wave.
 
-    It looks every ``poll`` seconds. While the same work waits, as when all runs that are allowed
-    are busy, it fires again after ``pause`` seconds, then after twice as long, up to
-    ``longest_pause``. It never ends by itself, and an error only makes it wait.
+    It looks every ``poll`` seconds and fires at once for work that it has not seen yet. While the
+    same work waits, as when all runs that are allowed are busy, it fires again after ``pause``
+    seconds, then after twice as long, up to ``longest_pause``. It never ends by itself, and an
+    error only makes it wait.
     """
 
     def __init__(self, poll: float = 1.0, pause: float = 3.0, longest_pause: float = 60.0) -> None:
@@ -75,30 +78,29 @@ class ArrivalsTrigger(BaseEventTrigger):
         """Yield an event each time that there is work."""
         asker = _Asker()
         pause, fired = self.pause, 0.0
-        waiting = False
+        seen: frozenset[str] = frozenset()
         try:
             while True:
-                has_work = await self._has_work(asker)
+                work = await self._open_work(asker)
                 now = time.monotonic()
-                if not has_work:
-                    pause = self.pause
-                elif not waiting or now - fired >= pause:
-                    if waiting:
-                        pause = min(2 * pause, self.longest_pause)
-                    fired = now
+                if work - seen:
+                    pause, fired = self.pause, now
                     yield TriggerEvent({"work": True})
-                waiting = has_work
+                elif work and now - fired >= pause:
+                    pause, fired = min(2 * pause, self.longest_pause), now
+                    yield TriggerEvent({"work": True})
+                seen = work
                 await asyncio.sleep(self.poll)
         finally:
             await asker.close()
 
-    async def _has_work(self, asker: _Asker) -> bool:
+    async def _open_work(self, asker: _Asker) -> frozenset[str]:
         try:
-            return await asker.ask(_has_work)
+            return await asker.ask(_open_work)
         except Exception as error:  # noqa: BLE001 - a watcher that ends is not started again
             log.warning("Can't tell whether there is work: %s", error)
             await asyncio.sleep(self.pause)
-            return False
+            return frozenset()
 
 
 class _EndTrigger(BaseTrigger):
@@ -155,10 +157,10 @@ class ShipmentsEnded(_EndTrigger):
         return all(one is None or one.ended for one in found)
 
 
-def _has_work(site: "Site") -> bool:
-    from restore_lib.restore.flow import has_work
+def _open_work(site: "Site") -> frozenset[str]:
+    from restore_lib.restore.flow import open_work
 
-    return has_work(site)
+    return open_work(site)
 
 
 def _path(trigger: BaseTrigger) -> str:

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from restore_lib.catalog.recovery_points import Job, RecoveryPoint
 from restore_lib.catalog.tape_sets import TapeSet
 from restore_lib.catalog.volumes import volumes
 from restore_lib.errors import DiskFull, VolumeFull
-from restore_lib.model.objects import display_key
+from restore_lib.model.objects import StoredObject, display_key
 from restore_lib.model.progress import Progress
 from restore_lib.model.volume import Custody, Health
 from restore_lib.site import Site
@@ -150,8 +151,16 @@ class JobRun:
                 self._gone.append(change.known.id)
             elif (source := change.to_back_up) is not None:
                 replaces = change.known.id if change.known else None
-                for piece in pieces(source, self._geometry.part_size):
+                for piece in pieces(self._described(source), self._geometry.part_size):
                     yield Selected(piece, replaces)
+
+    def _described(self, source: StoredObject) -> StoredObject:
+        """Return what is listed of an object with the metadata that some stores don't list."""
+        store = self._site.store(self._point.store)
+        found = None if store.lists_metadata else store.head(source.key)
+        if found is None or (found.version, found.etag) != (source.version, source.etag):
+            return source
+        return replace(source, content_type=found.content_type, metadata=found.metadata)
 
     def _take_set(self) -> tuple[TapeSet, int]:
         """Return the set to write to, and the bytes that its fullest volume holds already.

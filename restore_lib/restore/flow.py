@@ -4,6 +4,7 @@
 be killed and run again. Airflow's tasks and the ``tapeflow`` command call the same ones.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -55,19 +56,20 @@ def advance(site: Site, actor: str) -> Advance:
     return done
 
 
-def has_work(site: Site) -> bool:
-    """Whether ``advance`` or a wave would find something to do.
+def open_work(site: Site) -> frozenset[str]:
+    """Return what ``advance`` or a wave would find to do, empty when there is nothing.
 
     That is a document, reads whose volumes are here, a volume to recall, something to plan anew, a
-    request that has come to its end, or the wave of a runner that has died.
+    request that has come to its end, or the wave of a runner that has died. Each has a name that
+    stays the same while it waits, so that a watcher can tell new work from work that it has seen.
     """
-    if needs_attention(site) or abandoned_waves(site):
-        return True
+    found = {f"wave {wave.id}" for wave in abandoned_waves(site)}
+    if needs_attention(site):
+        found.add("documents")
     with site.catalog.read() as connection:
-        return any(
-            _has_work(connection, request.id)
-            for request in requests.requests(connection, [RequestState.ACTIVE])
-        )
+        for request in requests.requests(connection, [RequestState.ACTIVE]):
+            found.update(_open_work(connection, request.id))
+    return frozenset(found)
 
 
 def next_wave(site: Site, runner: str) -> Wave | None:
@@ -143,20 +145,20 @@ def _holds(connection: Connection, request_id: int) -> bool:
     return requests.request(connection, request_id).state is RequestState.ACTIVE
 
 
-def _has_work(connection: Connection, request_id: int) -> bool:
+def _open_work(connection: Connection, request_id: int) -> Iterator[str]:
     unclaimed = batches.unclaimed(connection, request_id)
-    if unclaimed:
-        wanted = {
-            volume.barcode: volume
-            for volume in volumes(connection, {b for batch in unclaimed for b in batch.volumes})
-        }
-        at_rest = {Custody.VAULT}
-        if any(not readable(v) or v.custody in at_rest for v in wanted.values()):
-            return True
-        here = {b for b, volume in wanted.items() if volume.custody is Custody.MOUNTABLE}
-        return any(here.issuperset(batch.volumes) for batch in unclaimed)
-    counts = requests.count_items(connection, request_id)
-    return counts[ItemState.PENDING] > 0 or not requests.unfinished(connection, request_id)
+    wanted = {barcode for batch in unclaimed for barcode in batch.volumes}
+    here: set[str] = set()
+    for volume in volumes(connection, wanted):
+        if not readable(volume) or volume.custody is Custody.VAULT:
+            yield f"volume {volume.barcode} of request {request_id}"
+        elif volume.custody is Custody.MOUNTABLE:
+            here.add(volume.barcode)
+    yield from (f"batch {batch.id}" for batch in unclaimed if here.issuperset(batch.volumes))
+    if not unclaimed:
+        counts = requests.count_items(connection, request_id)
+        if counts[ItemState.PENDING] or not requests.unfinished(connection, request_id):
+            yield f"request {request_id}"
 
 
 def _plan(connection: Connection, site: Site, request: Request) -> None:

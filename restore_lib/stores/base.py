@@ -17,6 +17,8 @@ class Store(Protocol):
     """
 
     name: str
+    lists_metadata: bool
+    """Whether ``list`` gives content type and metadata; else only ``head`` does."""
 
     def list(
         self, prefix: bytes = b"", *, after: bytes | None = None, until: bytes | None = None

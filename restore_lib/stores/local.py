@@ -47,6 +47,8 @@ class LocalStore:
     permission bits ("mode") are kept. Files have no versions and no content type.
     """
 
+    lists_metadata = True
+
     def __init__(
         self, name: str, root: Path, *, create: bool = False, clock: Clock | None = None
     ) -> None:

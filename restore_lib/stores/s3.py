@@ -46,6 +46,8 @@ class S3Store:
     lower case.
     """
 
+    lists_metadata = False
+
     def __init__(
         self,
         name: str,

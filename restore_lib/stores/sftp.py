@@ -49,6 +49,8 @@ class SftpStore:
     permission bits ("mode"). Files have no versions and no content type.
     """
 
+    lists_metadata = True
+
     def __init__(
         self,
         name: str,

@@ -58,18 +58,18 @@ class EndOfScript(Exception):
 
 
 class Scripted(ArrivalsTrigger):
-    """Finds work as the script says, one second after another."""
+    """Finds the work that the script's letters name, one second after another."""
 
-    def __init__(self, script: Sequence[bool], pause: float, longest_pause: float) -> None:
+    def __init__(self, script: Sequence[str], pause: float, longest_pause: float) -> None:
         super().__init__(0.0, pause, longest_pause)
         self.script = list(script)
         self.second = -1
 
-    async def _has_work(self, asker: object) -> bool:
+    async def _open_work(self, asker: object) -> frozenset[str]:
         self.second += 1
         if self.second == len(self.script):
             raise EndOfScript
-        return self.script[self.second]
+        return frozenset(self.script[self.second]) - {"."}
 
     async def seconds(self) -> list[int]:
         """Return when it fired."""
@@ -85,13 +85,13 @@ class Scripted(ArrivalsTrigger):
 def fired(
     monkeypatch: pytest.MonkeyPatch, script: str, *, pause: float, longest_pause: float
 ) -> list[int]:
-    trigger = Scripted([letter == "w" for letter in script], pause, longest_pause)
+    trigger = Scripted(script, pause, longest_pause)
     monkeypatch.setattr("tapeflow_airflow.triggers.time.monotonic", lambda: float(trigger.second))
     return asyncio.run(trigger.seconds())
 
 
 def test_new_work_fires_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fired(monkeypatch, "..ww.w..w", pause=100, longest_pause=100) == [2, 5, 8]
+    assert fired(monkeypatch, "..ww.wv.w", pause=100, longest_pause=100) == [2, 5, 6, 8]
 
 
 def test_work_that_stays_fires_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_the_pauses_begin_anew_with_new_work(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_arrivals_fire_for_a_restore_that_has_been_started(site: Site) -> None:
-    assert not triggers._has_work(site)
+    assert not triggers._open_work(site)
     begin_restore(site)
     assert asyncio.run(first(ArrivalsTrigger())) == {"work": True}
 
@@ -118,8 +118,8 @@ def test_arrivals_outlive_an_error_and_open_the_site_anew(site: Site, root: Path
     class Seen(ArrivalsTrigger):
         failures = 0
 
-        async def _has_work(self, asker: Any) -> bool:
-            found = await super()._has_work(asker)
+        async def _open_work(self, asker: Any) -> frozenset[str]:
+            found = await super()._open_work(asker)
             if not found:
                 self.failures += 1
                 if away.exists():

@@ -3,6 +3,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from demo.vendor import open_vendors
+from restore_lib.backup.run import commit_backup, job_ids, run_job
 from restore_lib.catalog import batches, requests, tables, waves
 from restore_lib.catalog.volumes import change, volume, volumes
 from restore_lib.errors import DriveBusy, GoElsewhere
@@ -29,6 +31,7 @@ from tests.support.clock import ManualClock
 from tests.support.sites import (
     ACTOR,
     back_up,
+    begin,
     digests,
     finish,
     image,
@@ -241,11 +244,11 @@ def test_an_abandoned_wave_is_taken_over(site: Site, tmp_path: Path) -> None:
     wave = flow.next_wave(site, "dead")
     assert wave is not None
     advanced(site, timedelta(minutes=14))
-    assert not flow.has_work(site)
+    assert not flow.open_work(site)
     flow.advance(site, ACTOR)
     assert flow.next_wave(site, "two") is None
     advanced(site, timedelta(minutes=2))
-    assert flow.has_work(site)
+    assert flow.open_work(site)
     flow.advance(site, ACTOR)
     with site.catalog.read() as connection:
         assert waves.wave(connection, wave.id).state is WaveState.SETTLED
@@ -264,22 +267,22 @@ def test_a_wave_at_work_is_not_abandoned(site: Site) -> None:
 
 
 def test_there_is_work_as_long_as_something_can_be_done(site: Site) -> None:
-    assert not flow.has_work(site)
+    assert not flow.open_work(site)
     plan_restore(site, EVERYTHING, ACTOR)
-    assert not flow.has_work(site)
+    assert not flow.open_work(site)
     request_id = ask(site)
-    assert flow.has_work(site)
+    assert flow.open_work(site)
     wave = flow.next_wave(site, "one")
     assert wave is not None
-    assert not flow.has_work(site)
+    assert not flow.open_work(site)
     flow.settle_wave(site, wave.id)
-    assert flow.has_work(site)
+    assert flow.open_work(site)
     flow.advance(site, ACTOR)
     run_wave(site)
     assert states(site, request_id) == {ItemState.RESTORED}
-    assert flow.has_work(site)
+    assert flow.open_work(site)
     assert flow.advance(site, ACTOR).ended == [request_id]
-    assert not flow.has_work(site)
+    assert not flow.open_work(site)
 
 
 def test_a_batch_whose_volume_is_given_up_is_planned_anew(site: Site, tmp_path: Path) -> None:
@@ -288,7 +291,7 @@ def test_a_batch_whose_volume_is_given_up_is_planned_anew(site: Site, tmp_path: 
     how = {"actor": ACTOR, "reason": "verified", "at": site.clock.now()}
     with site.catalog.write() as connection:
         change(connection, [name(1)], "health", Health.OK, Health.LOST, **how)  # type: ignore[arg-type]  # a test's shorthand
-    assert flow.has_work(site)
+    assert flow.open_work(site)
     flow.advance(site, ACTOR)
     with site.catalog.read() as connection:
         planned = batches.unclaimed(connection, request_id)
@@ -310,7 +313,7 @@ def test_a_cancelled_request_is_left_alone(site: Site, tmp_path: Path) -> None:
     assert {run_batch(site, batch_id, ACTOR).state for batch_id in rest} == {BatchState.CANCELLED}
     flow.settle_wave(site, wave.id)
     assert flow.is_ended(site, request_id)
-    assert not flow.has_work(site)
+    assert not flow.open_work(site)
     flow.advance(site, ACTOR)
     assert flow.next_wave(site, "one") is None
     assert digests(tmp_path / "out") == kept != {}
@@ -376,16 +379,16 @@ def test_volumes_in_a_vault_are_recalled_and_an_omitted_one_again(
     omitted = {"barcodes": [name(2)], "at": "shipment"}
     (tmp_path / "van" / "omit.json").write_text(json.dumps(omitted))
     request_id = ask(site)
-    assert flow.has_work(site)
+    assert flow.open_work(site)
     assert flow.next_wave(site, "one") is None
     done = flow.advance(site, ACTOR)
     assert done.recalls
     assert json.loads(json.dumps(done.as_dict()))["recalls"] == done.recalls
-    assert not flow.has_work(site)
+    assert not flow.open_work(site)
     assert flow.advance(site, ACTOR).recalls == []
     for _ in range(12):
         vendor(site)
-        if flow.has_work(site):
+        if flow.open_work(site):
             flow.advance(site, ACTOR)
             run_wave(site)
             flow.advance(site, ACTOR)
@@ -393,6 +396,27 @@ def test_volumes_in_a_vault_are_recalled_and_an_omitted_one_again(
     assert digests(tmp_path / "out") == digests(tmp_path / "live")
     with site.catalog.read() as connection:
         assert volume(connection, name(2)).custody is Custody.MOUNTABLE
+
+
+def test_the_whole_line_on_each_database(catalog_url: str, tmp_path: Path) -> None:
+    policy = WIDE + "\nkeep_open = true"
+    site = make_site(tmp_path, policy=policy, url=catalog_url, drives=3, blank=40, capacity="400KB")
+    write_files(tmp_path / "live", {b"%03d" % n: os.urandom(20_000) for n in range(80)})
+    for _ in range(2):
+        point = begin(site)
+        jobs = job_ids(site, point.id)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda job_id: run_job(site, job_id, ACTOR), jobs))
+        commit_backup(site, point.id, ACTOR)
+        write_files(tmp_path / "live", {b"003": b"changed", b"new": b""})
+        (tmp_path / "live" / "005").unlink(missing_ok=True)
+    back_up(site)
+    lose(site, 0, 7)
+    write_faults(image(site, name(1)), Faults(unreadable_blocks=((1, 2, 2),)))
+    request_id = restore(site, EVERYTHING)
+    assert states(site, request_id) == {ItemState.RESTORED}
+    assert digests(tmp_path / "out") == digests(tmp_path / "live")
+    site.close()
 
 
 @settings(

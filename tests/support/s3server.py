@@ -22,6 +22,9 @@ from werkzeug.serving import make_server
 
 from restore_lib.stores.s3 import S3Store
 
+_NAMES = itertools.count(1)
+"""moto keeps one set of buckets a process, whatever the server."""
+
 StartResponse = Callable[..., Any]
 Environ = dict[str, Any]
 
@@ -51,7 +54,6 @@ class S3Server:
         self.cut_after: int | None = None
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._client: Any = None
-        self._names = itertools.count(1)
         self._server = make_server(
             "127.0.0.1", 0, self._answer, threaded=True, request_handler=_QuietHandler
         )
@@ -82,7 +84,7 @@ class S3Server:
 
     def bucket(self, *, versioned: bool = False) -> str:
         """Create a bucket and return its name."""
-        name = f"bucket-{next(self._names)}"
+        name = f"bucket-{next(_NAMES)}"
         client = self.client()
         client.create_bucket(Bucket=name)
         if versioned:

@@ -1,5 +1,6 @@
 """A small real cluster in a folder: stores, keys, catalog, virtual library, a vendor's folder."""
 
+import atexit
 import functools
 import hashlib
 import os
@@ -190,7 +191,9 @@ def run_wave(site: Site) -> list[str]:
 @functools.cache
 def _migrated() -> Path:
     """Return an empty catalog to copy, made once a process."""
-    path = Path(tempfile.mkdtemp(prefix="tapeflow-catalog-")) / "catalog.db"
+    folder = Path(tempfile.mkdtemp(prefix="tapeflow-catalog-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "catalog.db"
     catalog = Catalog(f"sqlite:///{path}")
     catalog.migrate()
     catalog.close()
