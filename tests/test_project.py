@@ -18,6 +18,8 @@ GENERATED = {".git", ".hypothesis", ".tools", ".venv", "dist", "var"}
 COVERED_BY = {
     "catalog/tables.py": "catalog/test_engine.py",
     "library/base.py": "library/test_conformance.py",
+    "restore/report_chart.py": "restore/test_report_html.py",
+    "restore/report_style.py": "restore/test_report_html.py",
     "stores/base.py": "stores/test_conformance.py",
     "stores/checking.py": "stores/test_conformance.py",
     "stores/descend.py": "stores/test_local.py",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, case, func, insert, select, update
 
 from restore_lib.catalog.bulk import CHUNK, chunks
 from restore_lib.catalog.tables import (
@@ -273,43 +273,9 @@ def end_batch(
 
 def batch_items(connection: Connection, batch_id: int) -> list[BatchItem]:
     """Return the items of a batch that have no end yet, in reading order, with their extents."""
-    query = (
-        select(
-            items.c.id,
-            items.c.attempts,
-            items.c.key,
-            items.c.size.label("object_size"),
-            items.c.sha256.label("object_sha256"),
-            versions.c.modified_at,
-            versions.c.content_type,
-            versions.c.metadata,
-            extents,
-            stripes.c.number,
-            stripes.c.tape_set,
-            tape_files.c.barcode,
-        )
-        .outerjoin(versions, versions.c.id == items.c.version_id)
-        .outerjoin(extents, extents.c.version_id == versions.c.id)
-        .outerjoin(stripes, stripes.c.id == extents.c.stripe_id)
-        .outerjoin(
-            tape_files,
-            (tape_files.c.stripe_id == extents.c.stripe_id)
-            & (tape_files.c.position == extents.c.position),
-        )
-        .where(items.c.batch_id == batch_id, items.c.state == ItemState.BATCHED)
-        .order_by(
-            stripes.c.tape_set,
-            case((versions.c.parts > 1, items.c.id), else_=0),
-            extents.c.part,
-            stripes.c.number,
-            extents.c.position,
-            extents.c.offset,
-            items.c.key,
-        )
-    )
     heads: dict[int, Row[Any]] = {}
     found: dict[int, list[BatchExtent]] = {}
-    for row in connection.execute(query):
+    for row in connection.execute(_items_with_extents(batch_id)):
         heads.setdefault(row[0], row)
         held = found.setdefault(row[0], [])
         if row.part is not None:
@@ -344,6 +310,43 @@ def stripe_files(
         for number, position, barcode, blocks in connection.execute(query):
             found[number, position] = (barcode, blocks)
     return found
+
+
+def _items_with_extents(batch_id: int) -> Select[Any]:
+    return (
+        select(
+            items.c.id,
+            items.c.attempts,
+            items.c.key,
+            items.c.size.label("object_size"),
+            items.c.sha256.label("object_sha256"),
+            versions.c.modified_at,
+            versions.c.content_type,
+            versions.c.metadata,
+            extents,
+            stripes.c.number,
+            stripes.c.tape_set,
+            tape_files.c.barcode,
+        )
+        .outerjoin(versions, versions.c.id == items.c.version_id)
+        .outerjoin(extents, extents.c.version_id == versions.c.id)
+        .outerjoin(stripes, stripes.c.id == extents.c.stripe_id)
+        .outerjoin(
+            tape_files,
+            (tape_files.c.stripe_id == extents.c.stripe_id)
+            & (tape_files.c.position == extents.c.position),
+        )
+        .where(items.c.batch_id == batch_id, items.c.state == ItemState.BATCHED)
+        .order_by(
+            stripes.c.tape_set,
+            case((versions.c.parts > 1, items.c.id), else_=0),
+            extents.c.part,
+            stripes.c.number,
+            extents.c.position,
+            extents.c.offset,
+            items.c.key,
+        )
+    )
 
 
 def _batch(row: Row[Any]) -> Batch:

@@ -4,6 +4,7 @@
 be killed and run again. Airflow's tasks and the ``tapeflow`` command call the same ones.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -94,14 +95,21 @@ def next_wave(site: Site, runner: str) -> Wave | None:
 
 
 def wave_batches(site: Site, wave_id: int) -> list[int]:
-    """Return the batches of a wave that have not ended."""
+    """Return the batches of a wave that have not ended, in an order to begin them in.
+
+    Every volume's first batch comes before any volume's second: what runs side by side then wants
+    different volumes.
+    """
     with site.catalog.read() as connection:
-        return [
-            batch.id
-            for batch in batches.batches_of(
-                connection, wave_id=wave_id, states=[BatchState.PLANNED, BatchState.RUNNING]
-            )
-        ]
+        left = batches.batches_of(
+            connection, wave_id=wave_id, states=[BatchState.PLANNED, BatchState.RUNNING]
+        )
+    earlier: Counter[tuple[str, ...]] = Counter()
+    turns: list[tuple[int, int]] = []
+    for batch in left:
+        turns.append((earlier[batch.volumes], batch.id))
+        earlier[batch.volumes] += 1
+    return [batch_id for _, batch_id in sorted(turns)]
 
 
 def settle_wave(site: Site, wave_id: int) -> dict[str, int]:

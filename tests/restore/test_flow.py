@@ -212,6 +212,24 @@ def test_a_wave_takes_no_more_than_its_bound(backed_up: Path, tmp_path: Path) ->
     site.close()
 
 
+def test_batches_that_run_side_by_side_want_different_volumes(
+    backed_up: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(backed_up, tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "tapeflow.toml"
+    config.write_text(config.read_text() + "[restore]\nbatch_objects = 4\n")
+    site = open_site(tmp_path)
+    ask(site)
+    wave = flow.next_wave(site, "runner")
+    assert wave is not None
+    with site.catalog.read() as connection:
+        of = {b.id: b.volumes for b in batches.batches_of(connection, wave_id=wave.id)}
+    order = [of[batch_id] for batch_id in flow.wave_batches(site, wave.id)]
+    assert len(order) > len(set(order)) > 1
+    assert len(set(order[: len(set(order))])) == len(set(order))
+    site.close()
+
+
 def test_a_killed_runner_gets_its_wave_again_and_others_do_not(site: Site) -> None:
     ask(site)
     wave = flow.next_wave(site, "one")
