@@ -154,10 +154,19 @@ Names that are not UTF-8 can be restored by incident or prefix here, or by `tape
 
     @task
     def plan() -> int:
-        """Make the request and log its plan; return its id."""
+        """Make the request and log its plan; return its id.
+
+        A request that an earlier try of this run has made is taken up.
+        """
+        from restore_lib.catalog.requests import planned_by
         from restore_lib.restore.request import plan_restore
 
         with open_site() as site:
+            with site.catalog.read() as connection:
+                made = planned_by(connection, actor())
+            if made is not None:
+                show("The plan", {"request": made.id, **(made.plan or {})})
+                return made.id
             planned = plan_restore(site, spec(params()), actor())
         show("The plan", planned.as_dict())
         if planned.request_id is None:

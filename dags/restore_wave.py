@@ -39,20 +39,24 @@ triggered by hand at any time; a run that finds nothing to do ends as skipped.
 * `settle` gives back what failed batches left and plans it anew, bounded by `[restore] rounds`.
 
 **A failed `restore_batch` does not fail the run**, because its objects get another way or are named
-in the end: the verdict is that of the `restore` run. The run fails when `advance`, `claim` or
-`settle` could not do their own work.
+in the end: the verdict is that of the `restore` run. Nor does a failed `advance`: it names a vault,
+courier or document that failed, which keeps nothing else waiting and is tried again by the next
+run. The run fails when `claim` or `settle` could not do their own work.
 """,
 ):
 
-    @task
+    @task(retries=1)
     def advance() -> None:
-        """Receive, plan, recall."""
+        """Receive, plan, recall; fail only when all that could be done is done."""
         from restore_lib.restore import flow
 
         with open_site() as site:
-            show("Advanced", flow.advance(site, actor()).as_dict())
+            done = flow.advance(site, actor())
+        show("Advanced", done.as_dict())
+        if done.problems:
+            raise done.problems[0]
 
-    @task
+    @task(trigger_rule="all_done")
     def claim() -> list[int]:
         """Take a wave for this run; return the ids of its batches."""
         from restore_lib.restore import flow

@@ -5,6 +5,7 @@ the file's folder. Any value can be set from the environment as ``TAPEFLOW__SECT
 overrides the file. Credentials are in neither: AWS and SSH keep theirs.
 """
 
+import contextlib
 import difflib
 import os
 import tomllib
@@ -34,6 +35,8 @@ from pydantic_settings import (
 from restore_lib.errors import ConfigError
 
 CONFIG_VARIABLE = "TAPEFLOW_CONFIG"
+_SECRETS = ("key", "recipient", "catalog")
+"""Words of names whose values are not shown: they may hold a secret key, or a password."""
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -44,7 +47,8 @@ def _duration(value: object) -> object:
         text = value.strip() if isinstance(value, str) else ""
         number = text.removesuffix(unit)
         if number != text and number.strip().replace(".", "", 1).isdigit():
-            return timedelta(seconds=float(number) * _UNITS[unit])
+            with contextlib.suppress(OverflowError):
+                return timedelta(seconds=float(number) * _UNITS[unit])
     msg = "a duration is a number and one of s, min, h, d, w, as in '4h'"
     raise ValueError(msg)
 
@@ -57,6 +61,8 @@ def _beside_file(path: Path, info: ValidationInfo) -> Path:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 FilePath = Annotated[Path, AfterValidator(_beside_file)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+PolicyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
+"""The names of a policy's tape sets, of at most 63 bytes, begin with it."""
 
 
 class Section(BaseModel):
@@ -218,7 +224,7 @@ class Config(BaseSettings):
     staging: StagingConfig
     keys: KeysConfig
     stores: dict[Name, StoreConfig] = Field(min_length=1)
-    policies: dict[Name, PolicyConfig] = {}
+    policies: dict[PolicyName, PolicyConfig] = {}
     library: LibraryConfig
     couriers: dict[Name, CourierConfig] = {}
     vaults: dict[Name, VaultConfig] = {}
@@ -329,11 +335,10 @@ def _check_environment(path: Path) -> None:
 
 
 def _absolute_catalog(config: Config, base: Path) -> Config:
-    prefix = "sqlite:///"
-    url = config.catalog.url
-    if not url.startswith(prefix) or url.startswith(prefix + "/"):
+    scheme, separator, file = config.catalog.url.partition(":///")
+    if scheme not in {"sqlite", "sqlite+pysqlite"} or not separator or file.startswith("/"):
         return config
-    absolute = f"{prefix}{base / url.removeprefix(prefix)}"
+    absolute = f"{scheme}{separator}{base / file}"
     return config.model_copy(update={"catalog": CatalogConfig(url=absolute)})
 
 
@@ -353,7 +358,7 @@ def _explain(path: Path, error: ValidationError) -> ConfigError:
         return ConfigError(f"{path}: unknown key {where!r}{also}.", remedy=hint)
     if first["type"] == "missing":
         return ConfigError(f"{path}: {where!r} is missing{also}.", remedy=f"set {where}")
-    secret = any("key" in str(part) or "recipient" in str(part) for part in first["loc"])
+    secret = any(word in str(part) for part in first["loc"] for word in _SECRETS)
     shown = "" if secret or isinstance(first["input"], dict) else f" = {first['input']!r}"
     problem = first["msg"].removeprefix("Value error, ")
     return ConfigError(

@@ -147,6 +147,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         (f'{BASE}[library]\nlease = "0s"', "library.lease", "correct"),
         (f'{BASE}[library]\nlease = "soon"', "'4h'", "correct"),
         (f'{BASE}[library]\nlease = "-4h"', "'4h'", "correct"),
+        (f'{BASE}[library]\nlease = "{"9" * 400}d"', "'4h'", "correct"),
+        (f'{BASE}[library]\nlease = "9999999999d"', "'4h'", "correct"),
+        (f'{BASE}[policies.{"p" * 49}]\nstore = "live"', "policies.", "correct"),
         (f'{BASE}[library]\ncapacity = "0"', "library.capacity = '0'", "correct"),
         (f'{BASE}[library]\ncapacity = "much"', "library.capacity = 'much'", "correct"),
         (f"{BASE}[restore]\nbatch_size = 0", "restore.batch_size = 0", "correct"),
@@ -219,6 +222,18 @@ def test_keys_are_never_shown(file: Path) -> None:
         error = refused(file, BASE.replace('recipients = ["age1operating"]', line))
         assert secret not in f"{error}{error.remedy}{error.context}"
         assert error.__suppress_context__
+
+
+def test_a_password_of_the_catalog_is_never_shown(file: Path) -> None:
+    error = refused(file, f'catalog = "postgresql://ann:secret@host/tapeflow"\n{BASE}')
+    assert "'catalog'" in error.message or "catalog:" in error.message
+    assert "secret" not in f"{error}{error.remedy}{error.context}"
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+pysqlite"])
+def test_a_relative_catalog_begins_at_the_file(file: Path, scheme: str) -> None:
+    file.write_text(f'{BASE}[catalog]\nurl = "{scheme}:///state/catalog.db"')
+    assert load_config(file).catalog.url == f"{scheme}:///{file.parent}/state/catalog.db"
 
 
 def test_a_config_does_not_change(file: Path) -> None:

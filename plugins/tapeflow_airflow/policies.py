@@ -53,6 +53,7 @@ def _reason(error: TapeflowError) -> str:
 
 
 TASK_DEFAULTS: dict[str, Any] = {
+    "owner": "tapeflow",
     "retries": 20,
     "retry_delay": FIRST_DELAY,
     "retry_policy": ByKindOfError(),

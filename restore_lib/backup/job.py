@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,22 @@ from sqlalchemy import Connection
 
 from restore_lib.backup.load import Load, Run, Writer
 from restore_lib.backup.pack import Geometry, pieces, weight
+from restore_lib.backup.seal import Sealer, Sealing, SealingHere, Selected, Sources, sealing_aside
 from restore_lib.backup.select import Change, Kind, changes
-from restore_lib.backup.stage import Pieces, Selected, Sources, StagedStripe, Stager
+from restore_lib.backup.stage import Pieces, StagedStripe, Stager
 from restore_lib.catalog import recovery_points, tape_sets
+from restore_lib.catalog.bulk import chunks
 from restore_lib.catalog.recovery_points import Job, RecoveryPoint
 from restore_lib.catalog.tape_sets import TapeSet
 from restore_lib.catalog.volumes import volumes
-from restore_lib.errors import DiskFull, VolumeFull
+from restore_lib.errors import DiskFull, TapeflowError, VolumeFull
 from restore_lib.model.objects import StoredObject, display_key
 from restore_lib.model.progress import Progress
 from restore_lib.model.volume import Custody, Health
 from restore_lib.site import Site
 
 _NAMED = 1000
+_SMALL_SHARE = 64 << 20
 
 
 def geometry_of(site: Site, policy_name: str) -> Geometry:
@@ -50,8 +53,15 @@ class JobRun:
     """
 
     def __init__(
-        self, site: Site, job: Job, point: RecoveryPoint, actor: str, progress: Progress
+        self,
+        site: Site,
+        job: Job,
+        point: RecoveryPoint,
+        actor: str,
+        progress: Progress,
+        drives: int = 1,
     ) -> None:
+        """``drives`` is how many volumes it may write at once."""
         self._site = site
         self._job = job
         self._point = point
@@ -59,7 +69,7 @@ class JobRun:
         self._policy = site.policy(point.policy)
         self._geometry = geometry_of(site, point.policy)
         self._target = self._geometry.target(weight(job.objects, job.size))
-        self._writer = Writer(self._run)
+        self._writer = Writer(self._run, drives)
         self._progress = progress
         self._gone: list[int] = []
         self._count = {"backed_up": 0, "bytes_backed_up": 0}
@@ -68,30 +78,47 @@ class JobRun:
     def run(self) -> Mapping[str, Any]:
         """Back up the share and return the job's summary; may be called again after an error.
 
-        Raises MediumError or VolumeAbsent when a volume failed; another call takes other volumes.
+        Raises MediumError, VolumeAbsent or VolumeFull when a volume failed, or was too short for
+        anything; another call takes other volumes.
         """
         self._gone.clear()
         self._progress.stage("backing up", self._job.objects, self._job.size)
-        sources = Sources(self._site.store(self._point.store))
         folder = self._folder()
-        stager = Stager(
-            folder,
-            self._point.store,
-            self._geometry,
-            self._site.recipients,
-            sources,
-            self._progress,
-        )
         try:
-            with closing(self._selected()) as selected:
+            with self._sealing() as sealing, closing(self._selected()) as selected:
+                stager = Stager(
+                    folder,
+                    self._point.store,
+                    self._geometry,
+                    len(self._site.recipients.names),
+                    sealing,
+                    self._progress,
+                )
                 self._drain(Pieces(selected), stager, folder)
             self._end_sets(folder)
+        except OSError:
+            self._run.check()  # a later run clears away the staging folder of this one
+            raise
         finally:
-            sources.close()
             shutil.rmtree(folder, ignore_errors=True)
-        return self._finish(sources)
+        return self._finish(stager.failures)
+
+    @contextmanager
+    def _sealing(self) -> Iterator[Sealing]:
+        """Give processes for a share that is worth starting them, else this thread."""
+        name, block_size = self._point.store, self._geometry.block_size
+        recipients, longest = self._site.recipients, self._site.catalog.longest_key
+        if self._job.size > _SMALL_SHARE:
+            config = self._site.config.stores[name]
+            with sealing_aside(name, config, longest, recipients.names, block_size) as aside:
+                yield aside
+            return
+        sources = Sources(self._site.store(name), longest)
+        with closing(Sealer(sources, name, recipients, block_size)) as sealer:
+            yield SealingHere(sealer)
 
     def _folder(self) -> Path:
+        self._run.check()
         parent = self._site.staging / "backup"
         for stale in parent.glob(f"job-{self._job.id}-*"):
             shutil.rmtree(stale, ignore_errors=True)
@@ -134,15 +161,21 @@ class JobRun:
         return len(written.staged)
 
     def _end_sets(self, folder: Path) -> None:
-        """Close, or leave to later backups, the sets that the job still holds."""
+        """Close, or leave to later backups, the sets that the job still holds.
+
+        One that can't be written to any more is closed as committed.
+        """
+        whole: list[TapeSet] = []
         with self._run.write() as connection:
-            held = tape_sets.sets_of_job(connection, self._job.id)
-            for tape_set in held:
+            for tape_set in tape_sets.sets_of_job(connection, self._job.id):
                 if self._policy.keep_open or not tape_set.stripes:
                     tape_sets.release_set(connection, tape_set.id)
-        for tape_set in held:
-            if tape_set.stripes and not self._policy.keep_open:
-                self._write(Load(tape_set, (), True, folder), {})
+                elif _unusable(connection, tape_set):
+                    self._writer.close(connection, tape_set)
+                else:
+                    whole.append(tape_set)
+        for tape_set in whole:
+            self._write(Load(tape_set, (), True, folder), {})
 
     def _selected(self) -> Generator[Selected, None, None]:
         share = changes_in(self._site, self._point.store, self._job.after, self._job.until)
@@ -155,9 +188,17 @@ class JobRun:
                     yield Selected(piece, replaces)
 
     def _described(self, source: StoredObject) -> StoredObject:
-        """Return what is listed of an object with the metadata that some stores don't list."""
+        """Return what is listed of an object with the metadata that some stores don't list.
+
+        Where the store refuses to tell, the object itself is what will be read, or named.
+        """
         store = self._site.store(self._point.store)
-        found = None if store.lists_metadata else store.head(source.key)
+        try:
+            found = None if store.lists_metadata else store.head(source.key)
+        except TapeflowError as error:
+            if error.retryable:
+                raise
+            return source
         if found is None or (found.version, found.etag) != (source.version, source.etag):
             return source
         return replace(source, content_type=found.content_type, metadata=found.metadata)
@@ -184,11 +225,7 @@ class JobRun:
         shape = (geometry.k, geometry.m, geometry.block_size, self._site.recipients.names)
         for tape_set in found:
             fits = shape == (tape_set.k, tape_set.m, tape_set.block_size, tape_set.recipients)
-            unusable = [
-                volume.barcode
-                for volume in volumes(connection, tape_set.barcodes)
-                if volume.health is not Health.OK or volume.custody is not Custody.MOUNTABLE
-            ]
+            unusable = _unusable(connection, tape_set)
             if fits and not unusable:
                 return tape_set
             if tape_set.stripes:
@@ -224,15 +261,26 @@ class JobRun:
             )
         return max(1, (free - reserve) // 2 // stripe)
 
-    def _finish(self, sources: Sources) -> Mapping[str, Any]:
-        named = sorted(sources.failures.items())[:_NAMED]
+    def _finish(self, failures: Mapping[bytes, str]) -> Mapping[str, Any]:
+        named = sorted(failures.items())[:_NAMED]
         summary = self._count | {
             "gone": len(self._gone),
             "tape_sets": sorted(self._sets),
-            "unreadable_objects": len(sources.failures),
+            "unreadable_objects": len(failures),
             "unreadable": {display_key(key): why for key, why in named},
         }
+        for gone in chunks(self._gone):  # so that a mass deletion does not keep out other writers
+            with self._run.write() as connection:
+                recovery_points.mark_gone(connection, gone, self._point.id)
         with self._run.write() as connection:
-            recovery_points.mark_gone(connection, self._gone, self._point.id)
             recovery_points.end_job(connection, self._job.id, summary)
         return summary
+
+
+def _unusable(connection: Connection, tape_set: TapeSet) -> list[str]:
+    """Return the volumes of a set that can't be written to."""
+    return [
+        volume.barcode
+        for volume in volumes(connection, tape_set.barcodes)
+        if volume.health is not Health.OK or volume.custody is not Custody.MOUNTABLE
+    ]

@@ -1,6 +1,8 @@
 """One load: staged stripes of a tape set, written to its volumes and committed."""
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +17,14 @@ from restore_lib.catalog.stripes import NewTapeFile
 from restore_lib.catalog.tables import volumes as volume_table
 from restore_lib.catalog.tape_sets import SetFile, TapeSet
 from restore_lib.catalog.volumes import change, set_flag, volumes
-from restore_lib.errors import GoElsewhere, VolumeAbsent
+from restore_lib.errors import DriveBusy, GoElsewhere, VolumeAbsent
 from restore_lib.library.base import Drive
 from restore_lib.library.mounting import mounted
 from restore_lib.model.volume import Content, Flag, Health
 from restore_lib.site import Site
 from restore_lib.tape.label import Label
 from restore_lib.tape.mounted import read_label, sealed_index
-from restore_lib.tape.streams import digest_of
+from restore_lib.tape.streams import digest_of, disk_errors
 from restore_lib.tape.volume_index import (
     Stripe,
     StripeMember,
@@ -73,10 +75,11 @@ class Load:
 
 
 class Writer:
-    """Writes loads, volume by volume, under drive leases."""
+    """Writes loads, up to ``drives`` volumes at once, under drive leases."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, drives: int = 1) -> None:
         self._run = run
+        self._drives = drives
         self._site = run.site
         self._actor = run.actor
         self._leases = CatalogLeases(run.site.catalog, run.site.clock)
@@ -85,24 +88,49 @@ class Writer:
         """Bring the load onto every volume of its set, read it back, and return it.
 
         Where a volume is full before, the load that is returned is the part that fits on all of
-        them, and closes its set; it is empty when a blank volume has no room for one stripe.
-        Nothing becomes visible. A volume that is absent, or that does not read back as written, is
-        marked so before VolumeAbsent or MediumError is raised.
+        them, and closes its set; it is empty when a blank volume, which is then marked as suspect,
+        has no room for one stripe. Nothing becomes visible. A volume that is absent, or that does
+        not read back as written, is marked so before VolumeAbsent or MediumError is raised.
         """
         with self._site.catalog.read() as connection:
             committed = tape_sets.files_of_set(connection, load.tape_set.id)
-        position = 0
-        while position < len(load.tape_set.barcodes):
-            label = self._label(load.tape_set, position)
-            fits = self._try_volume(load, label, committed)
-            if fits < len(load.staged):
-                load = replace(load, staged=load.staged[:fits], closes=True)
-                position = 0
-                if not fits and not load.tape_set.stripes:
-                    break
-            else:
-                position += 1
-        return load
+        while True:
+            fits = self._write_volumes(load, committed)
+            least = min(fits)
+            if least == len(load.staged):
+                return load
+            load = replace(load, staged=load.staged[:least], closes=True)
+            if not least and not load.tape_set.stripes:
+                short = load.tape_set.barcodes[fits.index(least)]
+                self._mark(short, Health.SUSPECT, "blank, without room for a segment")
+                return load
+
+    def _write_volumes(self, load: Load, committed: Sequence[SetFile]) -> list[int]:
+        """Write all volumes, as many at once as drives may be used; return what fits on each.
+
+        When one fails, no other is begun. DriveBusy when not one of them found a drive.
+        """
+        labels = [self._label(load.tape_set, at) for at in range(len(load.tape_set.barcodes))]
+        fits: dict[int, int] = {}
+        failed = threading.Event()
+
+        def write(label: Label) -> None:
+            if not failed.is_set():
+                try:
+                    fits[label.position] = self._try_volume(load, label, committed)
+                except BaseException:
+                    failed.set()
+                    raise
+
+        with ThreadPoolExecutor(self._drives) as pool:
+            while waiting := [label for label in labels if label.position not in fits]:
+                errors = [future.exception() for future in [pool.submit(write, n) for n in waiting]]
+                found = [error for error in errors if error is not None]
+                worst = next((e for e in found if not isinstance(e, DriveBusy)), None)
+                if worst is not None or len(waiting) + len(fits) == len(labels):
+                    raise worst or found[0]
+                failed.clear()
+        return [fits[label.position] for label in labels]
 
     def _try_volume(self, load: Load, label: Label, committed: Sequence[SetFile]) -> int:
         try:
@@ -142,7 +170,8 @@ class Writer:
         path = load.folder / f"closing-{label.position:02d}"
         done = load.tape_set.stripes + len(load.staged)
         if label.is_parity:
-            path.write_bytes(encode_stripe_table(_stripe_table(load, label, committed)))
+            with disk_errors(path):
+                path.write_bytes(encode_stripe_table(_stripe_table(load, label, committed)))
         else:
             _write_index(drive, path, label, load, committed)
         with path.open("rb") as closing:

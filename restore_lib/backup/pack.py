@@ -114,6 +114,7 @@ def meta_of(store: str, piece: Piece) -> MemberMeta:
         parts=piece.parts if cut else None,
         object_size=source.size if cut else None,
         object_sha256="0" * 64 if cut and piece.is_last else None,
+        etag=source.etag,
     )
 
 

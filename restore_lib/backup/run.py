@@ -12,7 +12,7 @@ from restore_lib.backup.pack import Share, shares
 from restore_lib.backup.select import Kind
 from restore_lib.catalog import audit, recovery_points
 from restore_lib.catalog.recovery_points import Job, RecoveryPoint
-from restore_lib.errors import EndOfData, MediumError, Refused, VolumeAbsent
+from restore_lib.errors import EndOfData, MediumError, Refused, VolumeAbsent, VolumeFull
 from restore_lib.model.objects import StoredObject
 from restore_lib.model.progress import Progress, Silent
 from restore_lib.model.states import JobState, RecoveryPointState
@@ -112,10 +112,11 @@ def job_ids(site: Site, rp_id: int) -> list[int]:
 
 
 def run_job(
-    site: Site, job_id: int, actor: str, progress: Progress | None = None
+    site: Site, job_id: int, actor: str, progress: Progress | None = None, *, drives: int = 1
 ) -> Mapping[str, Any]:
     """Back up a job's share of the store; a job that is done returns its summary at once.
 
+    It writes up to ``drives`` volumes at once; of jobs that run side by side, each needs its own.
     Killed at any instant and run again, it goes on behind the last committed stripe. A volume that
     fails while it is written is set aside: a blank one takes its place, or where its set holds data
     already, that set is closed as committed and another one takes over. An object that can't be
@@ -126,9 +127,9 @@ def run_job(
         point = recovery_points.recovery_point(connection, job.rp_id)
     if job.state is JobState.DONE:
         return job.summary
-    run = JobRun(site, job, point, actor, progress or Silent())
+    run = JobRun(site, job, point, actor, progress or Silent(), drives)
     for _ in range(_SPOILED_SETS - 1):
-        with contextlib.suppress(MediumError, VolumeAbsent, EndOfData):
+        with contextlib.suppress(MediumError, VolumeAbsent, EndOfData, VolumeFull):
             return run.run()
     return run.run()
 

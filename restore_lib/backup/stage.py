@@ -1,42 +1,22 @@
 """Protect: pieces of objects into segments on the staging disk, stripe by stripe, with parity."""
 
-import contextlib
-import hashlib
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
-from restore_lib.backup.pack import Geometry, Piece, bound, meta_of
+from restore_lib.backup.pack import Geometry, bound
+from restore_lib.backup.seal import Sealed, Sealing, SegmentOrder, Selected, StagedFile
 from restore_lib.catalog.stripes import NewExtent
-from restore_lib.errors import ObjectUnreadable
-from restore_lib.model.objects import display_key
 from restore_lib.model.progress import Progress
-from restore_lib.stores.base import Store
-from restore_lib.tape.age import Recipients
-from restore_lib.tape.members import Member
-from restore_lib.tape.parity import encode_parity
-from restore_lib.tape.segment import SegmentWriter
+from restore_lib.tape.parity import ParitySummary
+from restore_lib.tape.segment import empty_size
 
-
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """A piece that has to go to tape, and the version of its object that it takes over from."""
-
-    piece: Piece
-    replaces: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class StagedFile:
-    """One tape file on the staging disk; a parity file has no index."""
-
-    position: int
-    path: Path
-    blocks: int
-    sha256: str
-    sealed_index: bytes | None
-    index_offset: int | None
+_MOST_PIECES = 100_000
+"""Bounds what is held in memory of staged pieces, and the transaction that commits them."""
+_AHEAD = 2
+"""Stripes under way at once, so that no process waits for the last segment of a stripe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,192 +53,140 @@ class Pieces:
         self.next = next(self._selected, None)
         return taken
 
-    def skip(self, key: bytes) -> None:
-        """Drop the pieces of an object that can't be read."""
-        while self.next is not None and self.next.piece.source.key == key:
-            self.next = next(self._selected, None)
+
+@dataclass(frozen=True)
+class _Begun:
+    """A stripe whose segments are being sealed."""
+
+    number: int
+    serial: int
+    size: int
+    segments: tuple["Future[Sealed]", ...]
 
 
-@dataclass
-class Sources:
-    """Reads objects piece by piece; a cut object stays open from its first to its last piece."""
+@dataclass(frozen=True)
+class _Protected:
+    """A stripe whose segments are sealed and whose parity is being computed."""
 
-    store: Store
-    failures: dict[bytes, str] = field(default_factory=dict)
-    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _stream: BinaryIO | None = None
-    _whole: "hashlib._Hash" = field(default_factory=hashlib.sha256)
-
-    def open(self, piece: Piece) -> "_Part":
-        """Return a reader of the piece's bytes; ObjectUnreadable when its object can't be read."""
-        if piece.part == 1:
-            self.close()
-            opened = self.store.open(piece.source.key, version=piece.source.version)
-            self._stream = self._open.enter_context(opened)
-            self._whole = hashlib.sha256()
-        if self._stream is None:
-            raise ObjectUnreadable(f"{display_key(piece.source.key)} is not open any more.")
-        return _Part(self._stream, piece, self._whole)
-
-    def digest(self) -> str:
-        """Return the SHA-256 (hex) of all that was read of the open object."""
-        return self._whole.hexdigest()
-
-    def close(self) -> None:
-        """Close the object that is open, if any."""
-        self._open.close()
-        self._stream = None
-
-
-class _Part:
-    """The bytes of one piece; the last piece reads on, so that a grown object is noticed."""
-
-    def __init__(self, stream: BinaryIO, piece: Piece, whole: "hashlib._Hash") -> None:
-        self._stream = stream
-        self._left = piece.size
-        self._last = piece.is_last
-        self._whole = whole if piece.parts > 1 else None
-
-    def read(self, size: int = -1, /) -> bytes:
-        if not self._last:
-            size = self._left if size < 0 else min(size, self._left)
-        data = self._stream.read(size)
-        self._left -= len(data)
-        if self._whole is not None:
-            self._whole.update(data)
-        return data
+    number: int
+    sealed: tuple[Sealed, ...]
+    parity_paths: tuple[Path, ...]
+    parity: "Future[list[ParitySummary]]"
 
 
 class Stager:
-    """Stages the stripes of one tape set, as many as its volumes have room for."""
+    """Stages the stripes of one tape set, as many as its volumes have room for.
+
+    Segments are dealt out by what their objects can take at most, and sealed side by side.
+    ``failures`` tells, by key, why objects could not be read.
+    """
 
     def __init__(
         self,
         folder: Path,
         store_name: str,
         geometry: Geometry,
-        recipients: Recipients,
-        sources: Sources,
+        recipients: int,
+        sealing: Sealing,
         progress: Progress,
     ) -> None:
         self._folder = folder
         self._store_name = store_name
         self._geometry = geometry
         self._recipients = recipients
-        self._sources = sources
+        self._sealing = sealing
         self._progress = progress
+        self._made = 0
+        self.failures: dict[bytes, str] = {}
 
     def stage(
         self, work: Pieces, *, first: int, used: int, target: int, most: int
     ) -> tuple[list[StagedStripe], bool]:
         """Stage pieces from ``work`` until it is empty, the set is full or ``most`` stripes are.
 
-        ``first`` is the number of the first stripe, ``used`` the bytes already on each volume,
-        ``target`` the wanted size of a segment in bytes. Return the stripes, and whether the set is
-        full while there is more work.
+        Stripes of very many small objects are fewer, and end early. ``first`` is the number of the
+        first stripe, ``used`` the bytes already on each volume, ``target`` the wanted size of a
+        segment in bytes. Return the stripes, and whether the set is full while there is more work.
         """
         staged: list[StagedStripe] = []
+        begun: deque[_Begun] = deque()
+        protected: deque[_Protected] = deque()
         geometry = self._geometry
-        while work.next is not None and len(staged) < most:
-            if (first > 1 or staged) and used + geometry.segment_size > geometry.volume_size:
-                return staged, True
-            stripe = self._stripe(work, first + len(staged), target)
-            if stripe.extents:
-                staged.append(stripe)
-                used += max(self._bytes(file) for file in stripe.files)
-        return staged, False
+        held, full = 0, False
+        while True:
+            under_way = len(begun) + len(protected)
+            more = work.next is not None and len(staged) + under_way < most and held < _MOST_PIECES
+            worst = used + (under_way + 1) * geometry.segment_size
+            crowded = (first > 1 or bool(staged) or under_way > 0) and worst > geometry.volume_size
+            if more and not crowded and len(begun) < _AHEAD:
+                one, pieces = self._begin(work, first + len(staged) + under_way, target)
+                begun.append(one)
+                held += pieces
+            elif protected and (not begun or len(protected) >= _AHEAD):
+                stripe = self._end(protected.popleft(), first + len(staged))
+                if stripe.extents:
+                    staged.append(stripe)
+                    used += max(self._bytes(file) for file in stripe.files)
+                else:
+                    stripe.remove()
+            elif begun:
+                protected.append(self._protect(begun.popleft()))
+            else:
+                full = more and crowded
+                return staged, full
 
     def _bytes(self, file: StagedFile) -> int:
         return file.blocks * self._geometry.block_size + 2 * len(file.sealed_index or b"")
 
-    def _stripe(self, work: Pieces, number: int, target: int) -> StagedStripe:
-        files: list[StagedFile] = []
-        extents: list[NewExtent] = []
-        for position in range(self._geometry.k):
-            file, held = self._segment(work, number, position, target)
-            files.append(file)
-            extents.extend(held)
-        files.extend(self._parity(number, files))
-        return StagedStripe(number, tuple(files), tuple(extents))
-
-    def _segment(
-        self, work: Pieces, number: int, position: int, target: int
-    ) -> tuple[StagedFile, list[NewExtent]]:
-        path = self._folder / f"stripe-{number:06d}-{position:02d}"
-        extents: list[NewExtent] = []
-        with SegmentWriter(
-            path, block_size=self._geometry.block_size, recipients=self._recipients
-        ) as writer:
-            while (upcoming := work.next) is not None:
-                grown = writer.size_bound + bound(
-                    self._store_name, upcoming.piece, len(self._recipients.names)
-                )
-                if writer.members and grown > target:
-                    break
-                extent = self._add(writer, work, number, position)
-                if extent is not None:
-                    extents.append(extent)
-            summary = writer.finish()
-        file = StagedFile(
-            position,
-            path,
-            summary.blocks,
-            summary.sha256,
-            summary.sealed_index,
-            summary.index_offset,
-        )
-        return file, extents
-
-    def _add(
-        self, writer: SegmentWriter, work: Pieces, number: int, position: int
-    ) -> NewExtent | None:
-        selected = work.take()
-        piece = selected.piece
-        try:
-            member = writer.add(
-                meta_of(self._store_name, piece),
-                self._sources.open(piece),
-                size=piece.size,
-                object_digest=self._sources.digest if piece.parts > 1 and piece.is_last else None,
-            )
-        except ObjectUnreadable as error:
-            self._sources.failures[piece.source.key] = error.message
-            self._sources.close()
-            work.skip(piece.source.key)
-            return None
-        finally:
-            if piece.is_last:
-                self._sources.close()
-        self._progress.advance(objects=int(piece.is_last), size=piece.size)
-        return _extent(selected, member, number, position)
-
-    def _parity(self, number: int, data: list[StagedFile]) -> list[StagedFile]:
-        k, m = self._geometry.k, self._geometry.m
-        paths = [self._folder / f"stripe-{number:06d}-{k + i:02d}" for i in range(m)]
-        summaries = encode_parity(
-            [file.path for file in data], paths, block_size=self._geometry.block_size
-        )
-        return [
-            StagedFile(k + i, path, summary.blocks, summary.sha256, None, None)
-            for i, (path, summary) in enumerate(zip(paths, summaries, strict=True))
+    def _begin(self, work: Pieces, number: int, target: int) -> tuple[_Begun, int]:
+        """Deal the next pieces out to a stripe's segments; return it and how many they are."""
+        self._made += 1
+        orders = [
+            SegmentOrder(self._path(self._made, position), number, position, pieces)
+            for position in range(self._geometry.k)
+            for pieces in [self._deal(work, target)]
         ]
+        size = sum(order.size for order in orders)
+        segments = tuple(self._sealing.seal(order) for order in orders)
+        return _Begun(number, self._made, size, segments), sum(len(o.selected) for o in orders)
 
+    def _deal(self, work: Pieces, target: int) -> tuple[Selected, ...]:
+        dealt: list[Selected] = []
+        size = empty_size(self._recipients)
+        most = max(1, _MOST_PIECES // self._geometry.k)
+        while (upcoming := work.next) is not None and len(dealt) < most:
+            size += bound(self._store_name, upcoming.piece, self._recipients)
+            if dealt and size > target:
+                break
+            dealt.append(work.take())
+        return tuple(dealt)
 
-def _extent(selected: Selected, member: Member, number: int, position: int) -> NewExtent:
-    piece = selected.piece
-    whole = member.sha256 if piece.parts == 1 else member.meta.object_sha256
-    return NewExtent(
-        source=piece.source,
-        part=piece.part,
-        parts=piece.parts,
-        object_sha256=whole,
-        position=position,
-        stripe=number,
-        member=member.name,
-        offset=member.offset,
-        size=member.size,
-        sha256=member.sha256,
-        stored_size=member.stored_size,
-        stored_sha256=member.stored_sha256,
-        replaces=selected.replaces,
-    )
+    def _protect(self, stripe: _Begun) -> _Protected:
+        """Wait for the segments, and begin their parity."""
+        sealed = []
+        for future in stripe.segments:
+            one = future.result()
+            ended = sum(extent.part == extent.parts for extent in one.extents)
+            self._progress.advance(ended, sum(extent.size for extent in one.extents))
+            self.failures.update(one.failures)
+            sealed.append(one)
+        k, m = self._geometry.k, self._geometry.m
+        outputs = tuple(self._path(stripe.serial, k + i) for i in range(m))
+        parity = self._sealing.protect([one.file.path for one in sealed], outputs, stripe.size)
+        return _Protected(stripe.number, tuple(sealed), outputs, parity)
+
+    def _end(self, stripe: _Protected, number: int) -> StagedStripe:
+        """Wait for the parity; stripes without an object before this one shift its number."""
+        parity = [
+            StagedFile(self._geometry.k + i, path, summary.blocks, summary.sha256, None, None)
+            for i, (path, summary) in enumerate(
+                zip(stripe.parity_paths, stripe.parity.result(), strict=True)
+            )
+        ]
+        files = (*(one.file for one in stripe.sealed), *parity)
+        extents = tuple(extent for one in stripe.sealed for extent in one.extents)
+        whole = StagedStripe(stripe.number, files, extents)
+        return whole if number == stripe.number else whole.renumbered(number)
+
+    def _path(self, serial: int, position: int) -> Path:
+        return self._folder / f"stripe-{serial:06d}-{position:02d}"

@@ -246,6 +246,15 @@ def begin_batch(connection: Connection, batch_id: int, at: datetime) -> Batch:
     return batch(connection, batch_id)
 
 
+def note_error(connection: Connection, batch_id: int, error: str) -> None:
+    """Keep why the last attempt at a running batch came to nothing."""
+    connection.execute(
+        update(batches)
+        .where(batches.c.id == batch_id, batches.c.state == BatchState.RUNNING)
+        .values(error=error)
+    )
+
+
 def end_batch(
     connection: Connection, batch_id: int, state: BatchState, at: datetime, error: str | None
 ) -> None:

@@ -23,6 +23,8 @@ from restore_lib.errors import (
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}
 _BUSY_MILLISECONDS = 120_000
+_POSTGRESQL_KEY = 2_600
+"""An entry of an index has at most 2,704 bytes: a key, the name of its store and what is added."""
 
 
 class Catalog:
@@ -55,6 +57,11 @@ class Catalog:
             connection.execution_options(tapeflow_write=True).begin(),
         ):
             yield connection
+
+    @property
+    def longest_key(self) -> int | None:
+        """The most bytes that an object's name can have; None where there is no bound."""
+        return _POSTGRESQL_KEY if self.engine.dialect.name == "postgresql" else None
 
     def migrate(self) -> None:
         """Create the catalog, or bring an older one to this code's schema, keeping all rows."""
@@ -112,11 +119,19 @@ def _engine(url: str) -> Engine:
             remedy="write sqlite:///catalog.db or postgresql+psycopg://USER@HOST/DATABASE",
         ) from None
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED")
+        engine = create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED")
+        event.listen(engine, "connect", _prepare_postgresql)
+        return engine
     engine = create_engine(parsed, connect_args={"timeout": _BUSY_MILLISECONDS / 1000})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    """Be told times in UTC: in another zone the last of year 9999 is more than Python can hold."""
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -58,6 +58,24 @@ class CatalogLeases:
                         return replace(lease, token=token)
         return None
 
+    def supersede(self, drives: Sequence[int]) -> None:
+        """Let new leases of ``drives`` outrank all that a lost catalog may have given out.
+
+        Tokens go on from the time in microseconds: no drive is leased that often. Live leases stay
+        as they are.
+        """
+        dialect = postgresql if self._catalog.engine.dialect.name == "postgresql" else sqlite
+        floor = int(self._clock.now().timestamp() * 1_000_000)
+        new = dialect.insert(drive_leases)
+        free = and_(drive_leases.c.holder.is_(None), drive_leases.c.token < floor)
+        with self._catalog.write() as connection:
+            connection.execute(
+                new.on_conflict_do_update(
+                    index_elements=[drive_leases.c.drive], set_={"token": floor}, where=free
+                ),
+                [{"drive": drive, "token": floor} for drive in drives],
+            )
+
     def renew(self, lease: Lease) -> Lease:
         """Let the lease last its time to live from now.
 

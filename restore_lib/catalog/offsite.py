@@ -1,10 +1,12 @@
 """What could go offsite, what has to stay, and where the other members of its set are."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from restore_lib.catalog.shipments import open_lines
 from restore_lib.catalog.tables import (
     batches,
     restore_requests,
@@ -13,6 +15,7 @@ from restore_lib.catalog.tables import (
     tape_sets,
     volumes,
 )
+from restore_lib.catalog.volumes import volumes as found_volumes
 from restore_lib.model.shipment import SHIPMENT_ENDS, Direction, LineState
 from restore_lib.model.states import BatchState, RequestState, SetState
 from restore_lib.model.volume import Custody, Flag, Health, vault_of
@@ -63,6 +66,18 @@ def candidates(connection: Connection, policy: str | None = None) -> list[Candid
         for row in connection.execute(query)
         if row.barcode not in kept and Flag.MISSING not in row.flags
     ]
+
+
+def left_behind(connection: Connection, barcodes: Iterable[str]) -> list[str]:
+    """Return those of these volumes that wait on the dock though no shipment takes them."""
+    waiting = [
+        volume.barcode
+        for volume in found_volumes(connection, barcodes, custody=[Custody.NOTMOUNTABLE])
+        if Flag.MISSING not in volume.flags
+    ]
+    leaving = open_lines(connection, waiting, Direction.OUT)
+    taken = {line.barcode for line in leaving if line.state is not LineState.OMITTED}
+    return [barcode for barcode in waiting if barcode not in taken]
 
 
 def awaited(connection: Connection) -> set[str]:

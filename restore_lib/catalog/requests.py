@@ -96,6 +96,18 @@ def requests(connection: Connection, states: Iterable[RequestState] = ()) -> lis
     return [_request(row) for row in connection.execute(query)]
 
 
+def planned_by(connection: Connection, actor: str) -> Request | None:
+    """Return the newest request that ``actor`` planned and nobody has started; None: no such."""
+    query = (
+        select(restore_requests)
+        .where(restore_requests.c.actor == actor, restore_requests.c.state == RequestState.PLANNED)
+        .order_by(restore_requests.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _request(row)
+
+
 def change_request(
     connection: Connection,
     request_id: int,

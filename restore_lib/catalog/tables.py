@@ -340,6 +340,20 @@ verification_results = Table(
     Column("at", UtcDateTime),
 )
 
+repairs = Table(
+    "repairs",
+    metadata,
+    _id(),
+    Column("barcode", ForeignKey("volumes.barcode"), nullable=False, index=True),
+    Column("replacement", ForeignKey("volumes.barcode"), nullable=False),
+    Column("tape_set", ForeignKey("tape_sets.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+)
+
 drive_leases = Table(
     "drive_leases",
     metadata,

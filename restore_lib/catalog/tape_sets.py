@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, insert, or_, select, text, update
 
 from restore_lib.catalog.tables import backup_jobs, stripes, tape_files, tape_sets, volumes
 from restore_lib.errors import InvalidTransition, NoScratchVolume
 from restore_lib.model.states import JobState, SetState
 from restore_lib.model.volume import Content, Custody, Health
 
+_IDS = select(tape_sets.c.id)
 _CREATION_LOCK = 0x7A9E5E7  # on PostgreSQL, sets are made one after the other
 
 
@@ -65,15 +66,25 @@ def idle_open_sets(connection: Connection, policy: str) -> list[TapeSet]:
     On PostgreSQL they are kept from other jobs until this transaction ends; those that another
     transaction keeps are left out.
     """
-    idle = or_(tape_sets.c.job_id.is_(None), backup_jobs.c.state == JobState.DONE)
     query = (
-        select(tape_sets)
-        .outerjoin(backup_jobs, backup_jobs.c.id == tape_sets.c.job_id)
-        .where(tape_sets.c.policy == policy, tape_sets.c.state == SetState.OPEN, idle)
+        _idle_open()
+        .where(tape_sets.c.policy == policy)
         .order_by(tape_sets.c.id)
         .with_for_update(of=tape_sets, skip_locked=True)
     )
     return [_tape_set(connection, row) for row in connection.execute(query).all()]
+
+
+def is_idle(connection: Connection, set_id: str, *, lock: bool = False) -> bool:
+    """Return whether a set is open, and held by no running job.
+
+    With ``lock`` it is kept from jobs until this transaction ends; a set that another transaction
+    keeps is not idle then.
+    """
+    query = _idle_open().where(tape_sets.c.id == set_id)
+    if lock:
+        query = query.with_for_update(of=tape_sets, skip_locked=True)
+    return connection.execute(query).first() is not None
 
 
 def claim_set(connection: Connection, set_id: str, job_id: int) -> None:
@@ -95,8 +106,7 @@ def create_set(
     """Make a set of blank volumes for a job; NoScratchVolume when there are too few."""
     _lock_creation(connection)
     scratch = _scratch(connection, k + m)
-    made = connection.execute(select(func.count()).select_from(tape_sets)).scalar_one()
-    set_id = f"{policy}-{made + 1:05d}"
+    set_id = f"{policy}-{_highest(connection) + 1:05d}"
     connection.execute(
         insert(tape_sets).values(
             id=set_id,
@@ -167,10 +177,35 @@ def replace_volumes(connection: Connection, set_id: str, spoiled: Sequence[str])
         _assign(connection, set_id, position, barcode)
 
 
+def next_blank(connection: Connection, *, lock: bool = False) -> str:
+    """Return the blank volume of the library that is taken next; NoScratchVolume: there is none.
+
+    With ``lock``, no other transaction takes it before this one ends.
+    """
+    if lock:
+        _lock_creation(connection)
+    return _scratch(connection, 1)[0]
+
+
+def _idle_open() -> Select[Any]:
+    idle = or_(tape_sets.c.job_id.is_(None), backup_jobs.c.state == JobState.DONE)
+    return (
+        select(tape_sets)
+        .outerjoin(backup_jobs, backup_jobs.c.id == tape_sets.c.job_id)
+        .where(tape_sets.c.state == SetState.OPEN, idle)
+    )
+
+
 def _lock_creation(connection: Connection) -> None:
     """Let one transaction at a time number sets and take blank volumes."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _CREATION_LOCK})
+
+
+def _highest(connection: Connection) -> int:
+    """Return the highest number of a set; a rebuilt catalog may lack some below it."""
+    numbers = (set_id.rpartition("-")[2] for set_id in connection.execute(_IDS).scalars())
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def _scratch(connection: Connection, count: int) -> list[str]:

@@ -9,11 +9,14 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from restore_lib.catalog.bulk import chunks
 from restore_lib.catalog.tables import (
+    extents,
+    objects,
     stripes,
     tape_files,
     tape_sets,
     verification_results,
     verification_runs,
+    versions,
     volumes,
 )
 from restore_lib.errors import Refused
@@ -56,6 +59,23 @@ class ExpectedVolume:
     block_size: int
     closed: bool
     files: tuple[ExpectedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedMember:
+    """An object, or part ``part`` of ``parts`` of one, as it is stored in a tape file.
+
+    ``offset`` and ``stored_size`` are in bytes, ``stored_sha256`` (hex) is of the bytes as stored.
+    """
+
+    name: str
+    offset: int
+    stored_size: int
+    stored_sha256: str
+    store: str
+    key: bytes
+    part: int
+    parts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +152,33 @@ def expected_volume(connection: Connection, barcode: str) -> ExpectedVolume:
     files = tuple(ExpectedFile(*each) for each in connection.execute(query))
     closed = row.state == SetState.CLOSED
     return ExpectedVolume(barcode, row.id, row.position, row.k, row.block_size, closed, files)
+
+
+def expected_members(connection: Connection, barcode: str, number: int) -> list[ExpectedMember]:
+    """Return the objects in one tape file of a volume, in the order in which they lie there."""
+    query = (
+        select(
+            extents.c.member,
+            extents.c.offset,
+            extents.c.stored_size,
+            extents.c.stored_sha256,
+            objects.c.store,
+            objects.c.key,
+            extents.c.part,
+            versions.c.parts,
+        )
+        .join(versions, versions.c.id == extents.c.version_id)
+        .join(objects, objects.c.id == versions.c.object_id)
+        .join(stripes, stripes.c.id == extents.c.stripe_id)
+        .join(
+            tape_files,
+            (tape_files.c.stripe_id == extents.c.stripe_id)
+            & (tape_files.c.position == extents.c.position),
+        )
+        .where(tape_files.c.barcode == barcode, stripes.c.number == number)
+        .order_by(extents.c.offset)
+    )
+    return [ExpectedMember(*row) for row in connection.execute(query)]
 
 
 def begin_run(connection: Connection, barcodes: Iterable[str], at: datetime) -> int:

@@ -18,7 +18,7 @@ from restore_lib.errors import TapeflowError
 COMMANDS = {
     "init": "Set up a first cluster: config, keys, virtual library, catalog.",
     "keys": "Make age keys.",
-    "catalog": "Set up and check the catalog's database.",
+    "catalog": "Set up, check and rebuild the catalog's database.",
     "library": "The tape library: its drives, its slots, new volumes.",
     "volumes": "The volumes, and the history of each.",
     "backup": "Back up a store to tape, and see its recovery points.",
@@ -27,6 +27,7 @@ COMMANDS = {
     "incident": "The losses that scans have found.",
     "restore": "Bring objects back from tape, each verified.",
     "verify": "Read volumes again, and compare them with what was written.",
+    "repair": "Write a lost or damaged volume anew from the others of its set.",
     "drill": "Rehearse: restore into a scratch store, and measure.",
     "audit": "The audit trail: who did what, and that nobody has altered it.",
 }

@@ -111,13 +111,16 @@ def _back_up(session: Session, policy: str) -> RecoveryPoint:
             jobs = recovery_points.jobs_of(connection, point.id)
         todo = [job for job in jobs if job.state is not JobState.DONE]
         session.say(f"Recovery point {point.id}; jobs to do: {len(todo)}.")
+        drives = max(1, site.config.library.drives // max(1, len(todo)))
         total = board.total(
             "backing up", sum(job.objects for job in todo), sum(job.size for job in todo)
         )
         try:
             Crew(site, session.say).run(
                 [job.id for job in todo],
-                lambda own, job_id, progress: run_job(own, job_id, session.actor, progress),
+                lambda own, job_id, progress: run_job(
+                    own, job_id, session.actor, progress, drives=drives
+                ),
                 total,
             )
         except KeyboardInterrupt:

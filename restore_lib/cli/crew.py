@@ -3,13 +3,14 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Self, TypeVar
 
 from restore_lib.cli.progress import Total
-from restore_lib.errors import DiskFull, RetryLater
+from restore_lib.errors import DiskFull, DriveBusy, RetryLater
 from restore_lib.model.progress import Progress
 from restore_lib.site import Site
 
@@ -31,6 +32,8 @@ class Crew:
         self._size = site.config.library.drives
         # A dead process's lease on a drive has run out by then.
         self._patience = 2 * site.config.library.lease + timedelta(minutes=1)
+        self._at_work: set[int] = set()
+        self._ended = 0
 
     def run(
         self, ids: Sequence[Id], work: Callable[[Site, Id, Progress], object], total: Total
@@ -38,7 +41,8 @@ class Crew:
         """Do ``work`` for each id; raise the first error once what is under way has ended.
 
         What may pass (RetryLater, but for a full disk) is tried again, for twice the time of a
-        drive lease and a minute. Ctrl-C ends each piece of work at its next object, a second
+        drive lease and a minute; a busy drive or volume for as long as another piece is at work,
+        which may have it. Ctrl-C ends each piece of work at its next object, a second
         Ctrl-C ends the process at once; both leave what ``work`` promises for a crash.
         """
         stop = threading.Event()
@@ -75,18 +79,36 @@ class Crew:
         while True:
             if stop.is_set():
                 raise Stopped
+            me = threading.get_ident()
+            self._at_work.add(me)
             try:
                 work()
             except DiskFull:
                 raise
             except RetryLater as error:
-                if waited >= self._patience:
+                self._at_work.discard(me)
+                if self._at_work and isinstance(error, DriveBusy):
+                    waited = timedelta()
+                elif waited >= self._patience:
                     raise
                 self._say(f"{error.message} Trying again in {pause:g} s.")
-                stop.wait(pause)
+                self._pause(pause, stop)
                 waited += timedelta(seconds=pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
+                self._ended += 1
+                return
+            finally:
+                self._at_work.discard(me)
+
+    def _pause(self, seconds: float, stop: threading.Event) -> None:
+        """Wait, but no longer than until another piece ends, which may free what is needed."""
+        if not self._at_work:
+            stop.wait(seconds)
+            return
+        until, ended = time.monotonic() + seconds, self._ended
+        while (left := until - time.monotonic()) > 0 and self._ended == ended:
+            if stop.wait(min(left, _LOOK_SECONDS)):
                 return
 
 

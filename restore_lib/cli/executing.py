@@ -120,6 +120,10 @@ class _Execution:
             self._say_once(f"Waiting for volumes: shipments {', '.join(map(str, done.recalls))}.")
         wave = flow.next_wave(self._site, self._runner)
         if wave is None:
+            for problem in done.problems:
+                if not problem.retryable:
+                    raise problem
+                self._say_once(f"{problem} It is tried again.")
             return False
         batches = flow.wave_batches(self._site, wave.id)
         self._crew.run(batches, self._batch, self._total)

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 from restore_lib.config import Config, LocalStoreConfig, S3StoreConfig, StoreConfig
-from restore_lib.errors import Refused
+from restore_lib.errors import ObjectNameRefused, Refused
 from restore_lib.site import Site
 
 Place = tuple[str, ...]
@@ -30,11 +31,15 @@ def check_scratch(site: Site, name: str) -> None:
 
 
 def clean(site: Site, name: str, keys: Iterable[bytes]) -> int:
-    """Delete these objects from store ``name``, there or not; return how many they are."""
+    """Delete these objects from store ``name``, there or not; return how many they are.
+
+    A name that the store can't hold is not there.
+    """
     store = site.store(name)
     count = 0
     for key in keys:
-        store.delete(key)
+        with suppress(ObjectNameRefused):
+            store.delete(key)
         count += 1
     return count
 

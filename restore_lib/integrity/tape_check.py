@@ -1,13 +1,13 @@
 """Reading a mounted volume through, and saying what is wrong with it; needs no key."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
 from typing import Any
 
-from restore_lib.catalog.verifications import ExpectedFile, ExpectedVolume
+from restore_lib.catalog.verifications import ExpectedFile, ExpectedMember, ExpectedVolume
 from restore_lib.errors import (
     CorruptTapeFile,
     EndOfData,
@@ -15,6 +15,7 @@ from restore_lib.errors import (
     MediumError,
     UnknownFormat,
 )
+from restore_lib.integrity.member_check import MemberCheck
 from restore_lib.library.base import Drive
 from restore_lib.tape.mounted import read_label
 from restore_lib.tape.segment_reader import verify_segment
@@ -22,6 +23,12 @@ from restore_lib.tape.streams import BlockReader
 from restore_lib.tape.volume_index import decode_stripe_table, read_volume_index
 
 MAX_BAD_BLOCKS = 16
+NOT_READ = "it, and what lies behind it in its tape file, was not read"
+Members = Callable[[int], Sequence[ExpectedMember]]
+
+
+def _no_members(_number: int) -> Sequence[ExpectedMember]:
+    return ()
 
 
 class Damage(StrEnum):
@@ -50,13 +57,18 @@ class Findings:
 
 
 def check_volume(
-    drive: Drive, cluster: str, expected: ExpectedVolume, done: Callable[[int, int], None]
+    drive: Drive,
+    cluster: str,
+    expected: ExpectedVolume,
+    done: Callable[[int, int], None],
+    members: Members = _no_members,
 ) -> Findings:
     """Read the label and every tape file of the mounted volume and compare them with the catalog.
 
-    Data volumes are checked member by member against the tape's own manifests, parity volumes as
-    whole tape files, both against the catalog's digests; a closed volume's last tape file, if it
-    has one, by itself and against the catalog. ``done`` is told the tape files and bytes read. What
+    Data volumes are checked member by member against the tape's own manifests and against
+    ``members``, the objects that the catalog has in a tape file; parity volumes as whole tape
+    files; both against the catalog's digests; a closed volume's last tape file, if it has one, by
+    itself and against the catalog. ``done`` is told the tape files and bytes read. What
     is wrong with the tape is in the result; what the drive raises for other reasons (LeaseLost,
     LibraryOffline) passes.
     """
@@ -68,7 +80,7 @@ def check_volume(
     for file in expected.files:
         before = len(findings.problems)
         try:
-            blocks = _check_file(drive, expected, file, findings)
+            blocks = _check_file(drive, expected, file, members, findings)
         except (MediumError, EndOfData) as error:
             unreadable += 1
             findings.add(file.number, None, f"it can't be read to its end: {error.message}")
@@ -107,12 +119,21 @@ def _check_label(
 
 
 def _check_file(
-    drive: Drive, volume: ExpectedVolume, file: ExpectedFile, findings: Findings
+    drive: Drive, volume: ExpectedVolume, file: ExpectedFile, members: Members, findings: Findings
 ) -> int:
     """Read one tape file to its end, add what is wrong with it, and return its blocks."""
-    reading = _Reading(drive, file.number, volume.block_size)
-    is_data = volume.position < volume.k
-    sha256 = _check_members(reading, file, findings) if is_data else _digest(reading)
+    if volume.position < volume.k:
+        known = members(file.number)
+        check = MemberCheck((), known)
+        try:
+            reading = _Reading(drive, file.number, volume.block_size)
+            check = MemberCheck(reading, known)
+            sha256 = _check_members(check, file, findings)
+        finally:
+            _add_objects(check, file, findings)
+    else:
+        reading = _Reading(drive, file.number, volume.block_size)
+        sha256 = _digest(reading)
     if reading.bad:
         blocks = ", ".join(map(str, reading.bad))
         findings.add(file.number, None, f"these blocks can't be read: {blocks}")
@@ -133,6 +154,9 @@ def _closing_file_is_sound(drive: Drive, expected: ExpectedVolume, findings: Fin
         first = next(reading, None)
     except EndOfData:
         return True
+    except MediumError as error:
+        findings.add(number, None, f"the closing tape file: {error.message}")
+        return False
     if first is None:
         findings.add(number, None, "the closing tape file is empty")
         return False
@@ -162,7 +186,17 @@ def _listed_files(expected: ExpectedVolume, stream: BlockReader) -> list[tuple[i
     ]
 
 
-def _check_members(reading: "_Reading", file: ExpectedFile, findings: Findings) -> str | None:
+def _add_objects(check: MemberCheck, file: ExpectedFile, findings: Findings) -> None:
+    """Add the objects whose bytes are not those that were written, once each."""
+    named = {each["member"] for each in findings.problems if each["file"] == file.number}
+    for name in check.wrong:
+        if name not in named:
+            findings.add(file.number, name, "its bytes are not those that were written")
+    if check.unread is not None and check.unread not in named:
+        findings.add(file.number, check.unread, NOT_READ)
+
+
+def _check_members(reading: Iterator[bytes], file: ExpectedFile, findings: Findings) -> str | None:
     """Check a segment by its own manifest; return its digest, None when it does not parse."""
     try:
         check = verify_segment(reading)

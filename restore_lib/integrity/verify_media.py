@@ -11,13 +11,18 @@ from sqlalchemy import Connection
 from restore_lib.catalog import audit, verifications
 from restore_lib.catalog import volumes as custody
 from restore_lib.catalog.leases import CatalogLeases
-from restore_lib.catalog.verifications import Candidate, ExpectedVolume, VolumeResult
+from restore_lib.catalog.verifications import (
+    Candidate,
+    ExpectedMember,
+    ExpectedVolume,
+    VolumeResult,
+)
 from restore_lib.errors import MediumError, Refused, VolumeAbsent
 from restore_lib.integrity.tape_check import Damage, Findings, check_volume
 from restore_lib.library.mounting import mounted
 from restore_lib.model.progress import Progress, Silent
 from restore_lib.model.verdict import Verdict, combined
-from restore_lib.model.volume import Flag, Health
+from restore_lib.model.volume import Custody, Flag, Health
 from restore_lib.site import Site
 
 _HEALTH = {
@@ -80,8 +85,8 @@ def verify_volume(
 
     Damage makes the volume SUSPECT, or BROKEN when its label or all of its tape files can't be
     read; a label that is another volume's, or not ours, makes it SUSPECT with a flag. A volume that
-    is not in the library stays unchecked and is flagged as MISSING. A volume that the run has read
-    already is not read again.
+    is not in the library stays unchecked and, unless it was sent out since, is flagged as MISSING.
+    A volume that the run has read already is not read again.
 
     Raises DriveBusy, LibraryOffline or LeaseLost when the library can't serve now; then nothing is
     kept, and the call may be made again.
@@ -132,9 +137,14 @@ def _read(site: Site, run_id: int, expected: ExpectedVolume, progress: Progress)
     leases = CatalogLeases(site.catalog, site.clock)
     holder = f"verification {run_id} of {expected.barcode}"
     ttl = site.config.library.lease
+
+    def members(number: int) -> list[ExpectedMember]:
+        with site.catalog.read() as connection:
+            return verifications.expected_members(connection, expected.barcode, number)
+
     try:
         with mounted(site.library, leases, expected.barcode, holder, ttl=ttl) as drive:
-            return check_volume(drive, site.config.cluster.id, expected, progress.advance)
+            return check_volume(drive, site.config.cluster.id, expected, progress.advance, members)
     except (MediumError, VolumeAbsent) as error:
         absent = isinstance(error, VolumeAbsent)
         findings = Findings(Damage.ABSENT if absent else Damage.ALL)
@@ -155,12 +165,14 @@ def _mark(
 ) -> None:
     """Bring the volume's health, flags and date of verification in line with what was found."""
     actor, now, reason = f"verification {run_id}", site.clock.now(), "found by verification"
+    (volume,) = custody.known(connection, [barcode], lock=True)
+    if findings.damage is Damage.ABSENT and volume.custody is not Custody.MOUNTABLE:
+        return
     if flag := _FLAGS.get(findings.damage):
         custody.set_flag(connection, [barcode], flag, actor=actor, reason=reason, at=now)
     if findings.damage is not Damage.ABSENT:
         verifications.set_verified(connection, [barcode], now)
     after = _HEALTH.get(findings.damage)
-    (volume,) = custody.known(connection, [barcode], lock=True)
     if after is None or volume.health in {after, *verifications.UNMOUNTED}:
         return
     custody.change(

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from restore_lib.errors import (
     GoElsewhere,
     MediumError,
     ObjectUnreadable,
+    TapeflowError,
 )
 from restore_lib.model.progress import Progress, Silent
 from restore_lib.model.states import (
@@ -56,8 +57,9 @@ def run_batch(
     Killed at any instant and run again, it skips what is verified and finishes the rest. Objects
     that a volume can't give go back to be planned over other volumes, and MediumError (or another
     GoElsewhere) is raised at the end. Errors that may pass (DriveBusy, StoreUnavailable, DiskFull)
-    and those that a person must mend (KeyUnusable) leave the batch as it is, to be run again. A
-    batch of a cancelled request is cancelled.
+    and those that a person must mend (KeyUnusable) leave the batch as it is, to be run again; why
+    is noted, for the report to name should nobody do so. A batch of a cancelled request is
+    cancelled.
     """
     with site.catalog.write() as connection:
         at = site.clock.now()
@@ -79,6 +81,10 @@ def run_batch(
             run.run(items)
     except GoElsewhere as error:
         run.end(BatchState.FAILED, error.message)
+        raise
+    except TapeflowError as error:
+        with suppress(TapeflowError), site.catalog.write() as connection:
+            batches.note_error(connection, batch_id, error.message)
         raise
     finally:
         run.flush()
@@ -149,12 +155,13 @@ class _BatchRun:
 
     def _gather(self, publisher: Publisher, items: Sequence[BatchItem], folder: Path) -> None:
         sourcing = self._sourcing(items)
-        wanted = sourcing.wanted(items)
         gathered = Gathered(folder)
         try:
-            for barcode in self._batch.volumes:
-                if barcode in wanted:
-                    self._collect(gathered, barcode, wanted[barcode])
+            sourcing.gather(
+                [extent for item in items for extent in item.extents],
+                gathered,
+                lambda barcode, wanted: self._collect(gathered, barcode, wanted),
+            )
             for item in items:
                 self._put_together(publisher, item, sourcing, gathered)
         finally:
@@ -170,7 +177,7 @@ class _BatchRun:
                 reached.append(extent)
                 yield extent, BlockReader(sourcing.payload(extent, gathered))
 
-        way = Way.PARITY if sourcing.is_rebuilt(item) else Way.TAPE
+        way = Way.PARITY if sourcing.is_rebuilt(item, gathered) else Way.TAPE
         try:
             self._note(item, publisher.publish(item, payloads(), way))
         except (MediumError, DigestMismatch) as error:

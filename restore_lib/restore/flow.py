@@ -12,16 +12,18 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from restore_lib.catalog import batches, requests, waves
+from restore_lib.catalog import batches, offsite, requests, waves
 from restore_lib.catalog.batches import Batch
 from restore_lib.catalog.requests import Request
 from restore_lib.catalog.volumes import volumes
 from restore_lib.catalog.waves import Wave
+from restore_lib.errors import TapeflowError
 from restore_lib.model.states import BatchState, ItemState, RequestState
 from restore_lib.model.volume import Custody, Reason
 from restore_lib.restore.plan import readable
 from restore_lib.restore.request import plan_pending
 from restore_lib.site import Site
+from restore_lib.vault.outbound import take_back
 from restore_lib.vault.recalls import recall
 from restore_lib.vault.receiving import needs_attention, receive
 
@@ -30,28 +32,45 @@ ABANDONED_AFTER = timedelta(minutes=15)
 
 @dataclass
 class Advance:
-    """What a look at all active requests did."""
+    """What a look at all active requests did, and what kept it from doing more."""
 
     received: dict[str, Any] = field(default_factory=dict)
     recalls: list[int] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
+    problems: list[TapeflowError] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
-        return {"received": self.received, "recalls": self.recalls, "ended": self.ended}
+        return {
+            "received": self.received,
+            "recalls": self.recalls,
+            "ended": self.ended,
+            "problems": [str(problem) for problem in self.problems],
+        }
 
 
 def advance(site: Site, actor: str) -> Advance:
-    """Do what can be done for every active request without reading a tape."""
-    done = Advance(received=asdict(receive(site, actor)))
+    """Do what can be done for every active request without reading a tape.
+
+    A vault, courier or document that fails keeps nothing else waiting: what failed is among the
+    ``problems`` and is tried again by the next call.
+    """
+    done = Advance()
+    try:
+        done.received = asdict(receive(site, actor))
+    except TapeflowError as error:
+        done.problems.append(error)
     for wave in abandoned_waves(site):
-        settle_wave(site, wave.id)
+        settle_wave(site, wave.id, abandoned=True)
     for request in _active(site):
         with site.catalog.write() as connection:
             if not _holds(connection, request.id):
                 continue
             _plan(connection, site, request)
-        done.recalls.extend(_recall(site, request, actor))
+        try:
+            done.recalls.extend(_recall(site, request, actor))
+        except TapeflowError as error:
+            done.problems.append(error)
         if _end(site, request):
             done.ended.append(request.id)
     return done
@@ -112,16 +131,21 @@ def wave_batches(site: Site, wave_id: int) -> list[int]:
     return [batch_id for _, batch_id in sorted(turns)]
 
 
-def settle_wave(site: Site, wave_id: int) -> dict[str, int]:
-    """End a wave: batches that did not end give their items back; return batches by state."""
+def settle_wave(site: Site, wave_id: int, *, abandoned: bool = False) -> dict[str, int]:
+    """End a wave: batches that did not end give their items back; return batches by state.
+
+    That counts as a try of these items, but for batches of an ``abandoned`` wave that nobody began:
+    they may have waited for a drive all the time.
+    """
     with site.catalog.write() as connection:
         at = site.clock.now()
         for batch in batches.batches_of(
             connection, wave_id=wave_id, states=[BatchState.PLANNED, BatchState.RUNNING]
         ):
-            batches.end_batch(
-                connection, batch.id, BatchState.FAILED, at, "its task ended without finishing it"
-            )
+            untried = abandoned and batch.state is BatchState.PLANNED
+            end = BatchState.CANCELLED if untried else BatchState.FAILED
+            why = batch.error or "its task ended without finishing it"
+            batches.end_batch(connection, batch.id, end, at, why)
         waves.settle_wave(connection, wave_id, at)
         counts: dict[str, int] = {}
         for batch in batches.batches_of(connection, wave_id=wave_id):
@@ -162,6 +186,8 @@ def _open_work(connection: Connection, request_id: int) -> Iterator[str]:
             yield f"volume {volume.barcode} of request {request_id}"
         elif volume.custody is Custody.MOUNTABLE:
             here.add(volume.barcode)
+    for barcode in offsite.left_behind(connection, wanted):
+        yield f"volume {barcode} of request {request_id}"
     yield from (f"batch {batch.id}" for batch in unclaimed if here.issuperset(batch.volumes))
     if not unclaimed:
         counts = requests.count_items(connection, request_id)
@@ -185,7 +211,10 @@ def _plan(connection: Connection, site: Site, request: Request) -> None:
 
 
 def _recall(site: Site, request: Request, actor: str) -> list[int]:
-    """Ask for the volumes that are away; a volume that is asked for already is not asked twice."""
+    """Ask for the volumes that are away, and take back those that a truck has left on the dock.
+
+    A volume that is asked for already is not asked for twice.
+    """
     with site.catalog.read() as connection:
         open_batches = batches.unclaimed(connection, request.id)
         direct = {b for batch in open_batches if not batch.lost for b in batch.volumes}
@@ -195,6 +224,8 @@ def _recall(site: Site, request: Request, actor: str) -> list[int]:
             for volume in volumes(connection, direct | redundancy)
             if volume.custody is Custody.VAULT
         }
+        left = offsite.left_behind(connection, direct | redundancy)
+    take_back(site, left, actor)
     sent: list[int] = []
     for barcodes, reason in ((direct, request.reason), (redundancy, Reason.REDUNDANCY)):
         if wanted := sorted(barcodes & away):

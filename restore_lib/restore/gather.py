@@ -1,6 +1,12 @@
-"""Gather: blocks from several volumes onto the staging disk, and lost ones from parity."""
+"""Gather: blocks from several volumes onto the staging disk, and lost ones from parity.
 
-from collections.abc import Iterable, Iterator, Mapping
+What a row lacks is decided row by row: blocks of a lost volume, and blocks that could not be read,
+are rebuilt from any k others of their row, so that volumes of a set may be damaged in different
+places, also more than m of them.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +18,7 @@ from restore_lib.tape.parity import Rebuilder
 from restore_lib.tape.streams import disk_errors
 
 StripeFiles = Mapping[tuple[str, int, int], tuple[str, int]]
+_Row = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +36,52 @@ class Gathered:
 
     folder: Path
     _where: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    _bad: set[tuple[str, int, int]] = field(default_factory=set)
     _files: dict[str, BinaryIO] = field(default_factory=dict)
 
-    def collect(self, barcode: str, wanted: Iterable[tuple[int, int]], reader: TapeReader) -> bool:
+    def collect(
+        self,
+        barcode: str,
+        wanted: Iterable[tuple[int, int]],
+        reader: TapeReader,
+        patience: int | None = None,
+    ) -> bool:
         """Read (tape file, block) pairs of a mounted volume; return whether all could be read.
 
-        DiskFull when the staging disk has no room for them.
+        What was collected before stays. After ``patience`` bad blocks, where given, the rest is
+        left. DiskFull when the staging disk has no room for more.
         """
-        file = self._files[barcode] = (self.folder / barcode).open("w+b")
+        if barcode not in self._files:
+            self._files[barcode] = (self.folder / barcode).open("w+b")
+        file = self._files[barcode]
         whole = True
         with disk_errors(self.folder / barcode):
+            file.seek(0, os.SEEK_END)
             for number, block in sorted(wanted):
                 try:
                     data = next(reader.blocks(number, block, 1))
                 except MediumError:
                     whole = False
+                    self._bad.add((barcode, number, block))
+                    if len(reader.bad) == patience:
+                        break
                     continue
                 self._where[barcode, number, block] = file.tell()
                 file.write(data)
             file.flush()
         return whole
+
+    def has(self, barcode: str, number: int, block: int) -> bool:
+        """Whether a block was collected."""
+        return (barcode, number, block) in self._where
+
+    def bad_blocks(self, barcode: str) -> int:
+        """Return how many blocks of a volume could not be read."""
+        return sum(name == barcode for name, _, _ in self._bad)
+
+    def was_tried(self, barcode: str, number: int, block: int) -> bool:
+        """Whether a block was collected, or could not be read."""
+        return (barcode, number, block) in self._bad or self.has(barcode, number, block)
 
     def block(self, barcode: str, number: int, block: int, size: int) -> bytes:
         """Return a collected block; MediumError when it could not be read."""
@@ -69,13 +102,13 @@ class Gathered:
 
 
 class Sourcing:
-    """Where each extent of a gathering batch comes from: its own volume, or k others."""
+    """Where each block of the extents in a gathering batch comes from: its volume, or k others."""
 
     def __init__(
         self, volumes: Iterable[str], shapes: Mapping[str, SetShape], files: StripeFiles
     ) -> None:
         """``files`` gives (barcode, blocks) by (tape set, stripe, position)."""
-        self._volumes = frozenset(volumes)
+        self._volumes = tuple(volumes)
         self._shapes = shapes
         self._files = files
         self._rebuilders = {
@@ -83,19 +116,35 @@ class Sourcing:
         }
         self._kept: tuple[tuple[str, int, int, int], bytes] | None = None
 
-    def wanted(self, items: Iterable[BatchItem]) -> dict[str, set[tuple[int, int]]]:
-        """Return the (tape file, block) pairs to read from each volume."""
-        wanted: dict[str, set[tuple[int, int]]] = {}
-        for item in items:
-            for extent in item.extents:
-                for row in self._rows(extent):
-                    for barcode, _ in self._sources(extent, row):
-                        wanted.setdefault(barcode, set()).add((extent.stripe, row))
-        return wanted
+    def gather(
+        self,
+        extents: Sequence[BatchExtent],
+        gathered: Gathered,
+        collect: Callable[[str, set[tuple[int, int]]], None],
+    ) -> None:
+        """Collect the blocks of ``extents``, and of each row that lacks one, k others.
 
-    def is_rebuilt(self, item: BatchItem) -> bool:
-        """Whether parity stands in for a volume of this object."""
-        return any(extent.barcode not in self._volumes for extent in item.extents)
+        ``collect(barcode, wanted)`` is called for the volumes in their order, and once more for
+        those that rebuild what could not be read, the soundest first; a volume of which nothing is
+        needed is not asked. No block is asked for again that could not be read.
+        """
+        short = self._short((e for e in extents if e.barcode not in self._volumes), gathered)
+        for barcode in self._volumes:
+            wanted = self._own(extents, barcode) | self._helping(short, gathered, barcode)
+            if wanted:
+                collect(barcode, wanted)
+        short = self._short(extents, gathered)
+        for barcode in sorted(self._volumes, key=gathered.bad_blocks):
+            if wanted := self._helping(short, gathered, barcode):
+                collect(barcode, wanted)
+
+    def is_rebuilt(self, item: BatchItem, gathered: Gathered) -> bool:
+        """Whether parity stands in for a block of this object."""
+        return any(
+            not self._is_at_hand(extent, row, gathered)
+            for extent in item.extents
+            for row in self._rows(extent)
+        )
 
     def payload(self, extent: BatchExtent, gathered: Gathered) -> Iterator[bytes]:
         """Yield the stored bytes of an extent; MediumError when too few blocks could be read."""
@@ -113,21 +162,62 @@ class Sourcing:
         end = extent.offset + max(extent.stored_size, 1)
         return range(extent.offset // size, -(-end // size))
 
-    def _sources(self, extent: BatchExtent, row: int) -> Iterator[tuple[str, int]]:
-        """Yield (barcode, position) of the volumes that a row of an extent is read from."""
-        if extent.barcode in self._volumes:
-            yield extent.barcode, extent.position
-            return
-        shape = self._shapes[extent.tape_set]
+    def _own(self, extents: Iterable[BatchExtent], barcode: str) -> set[tuple[int, int]]:
+        return {
+            (extent.stripe, row)
+            for extent in extents
+            if extent.barcode == barcode
+            for row in self._rows(extent)
+        }
+
+    def _short(self, extents: Iterable[BatchExtent], gathered: Gathered) -> set[_Row]:
+        """Return the rows in which a block of an extent was not collected."""
+        return {
+            (extent.tape_set, extent.stripe, row)
+            for extent in extents
+            for row in self._rows(extent)
+            if not self._is_at_hand(extent, row, gathered)
+        }
+
+    def _helping(
+        self, short: Iterable[_Row], gathered: Gathered, barcode: str
+    ) -> set[tuple[int, int]]:
+        """Return the blocks of a volume that rows need which have fewer than k so far."""
+        return {
+            (stripe, row)
+            for tape_set, stripe, row in short
+            if self._has_block(tape_set, stripe, row, barcode)
+            and not gathered.was_tried(barcode, stripe, row)
+            and len(self._found(tape_set, stripe, row, gathered)) < self._shapes[tape_set].k
+        }
+
+    def _has_block(self, tape_set: str, stripe: int, row: int, barcode: str) -> bool:
+        return any(
+            name == barcode and row < blocks
+            for _, (name, blocks) in self._members(tape_set, stripe)
+        )
+
+    def _members(self, tape_set: str, stripe: int) -> Iterator[tuple[int, tuple[str, int]]]:
+        shape = self._shapes[tape_set]
         for position in range(shape.k + shape.m):
-            barcode, blocks = self._files[extent.tape_set, extent.stripe, position]
-            if barcode in self._volumes and row < blocks:
-                yield barcode, position
+            yield position, self._files[tape_set, stripe, position]
+
+    def _found(
+        self, tape_set: str, stripe: int, row: int, gathered: Gathered
+    ) -> list[tuple[int, str]]:
+        """Return (position, barcode) of a row's known blocks; past a file's end they are zeros."""
+        return [
+            (position, barcode)
+            for position, (barcode, blocks) in self._members(tape_set, stripe)
+            if row >= blocks or gathered.has(barcode, stripe, row)
+        ]
+
+    def _is_at_hand(self, extent: BatchExtent, row: int, gathered: Gathered) -> bool:
+        return gathered.has(extent.barcode, extent.stripe, row)
 
     def _block(self, extent: BatchExtent, row: int, gathered: Gathered) -> bytes:
-        shape = self._shapes[extent.tape_set]
-        size = shape.block_size
-        if extent.barcode in self._volumes:
+        size = self._shapes[extent.tape_set].block_size
+        if self._is_at_hand(extent, row, gathered):
             return gathered.block(extent.barcode, extent.stripe, row, size)
         place = (extent.tape_set, extent.stripe, extent.position, row)
         if self._kept is None or self._kept[0] != place:
@@ -136,22 +226,19 @@ class Sourcing:
 
     def _rebuild(self, extent: BatchExtent, row: int, gathered: Gathered) -> bytes:
         shape = self._shapes[extent.tape_set]
-        blocks: dict[int, bytes] = {}
-        missing: MediumError | None = None
-        for position in range(shape.k + shape.m):
-            barcode, length = self._files[extent.tape_set, extent.stripe, position]
-            if barcode not in self._volumes or len(blocks) == shape.k:
-                continue
-            try:
-                ended = row >= length
-                blocks[position] = (
-                    bytes(shape.block_size)
-                    if ended
-                    else gathered.block(barcode, extent.stripe, row, shape.block_size)
-                )
-            except MediumError as error:
-                missing = error
-        if missing is not None and len(blocks) < shape.k:
-            raise missing
+        found = self._found(extent.tape_set, extent.stripe, row, gathered)
+        if len(found) < shape.k:
+            raise MediumError(
+                f"Block {row} of tape file {extent.stripe} of volume {extent.barcode} can't be "
+                f"read, and of its row in set {extent.tape_set} only {len(found)} of the "
+                f"{shape.k} blocks that rebuild it.",
+                volume=extent.barcode,
+            )
+        blocks = {
+            position: gathered.block(barcode, extent.stripe, row, shape.block_size)
+            if gathered.has(barcode, extent.stripe, row)
+            else bytes(shape.block_size)
+            for position, barcode in found[: shape.k]
+        }
         rebuilt = self._rebuilders[extent.tape_set].rebuild(blocks, [extent.position])
         return rebuilt[extent.position]

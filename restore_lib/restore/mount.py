@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from restore_lib.catalog.leases import CatalogLeases
-from restore_lib.catalog.volumes import change, set_flag, volume
+from restore_lib.catalog.volumes import change, known, set_flag, volume
 from restore_lib.errors import (
     CorruptTapeFile,
     EndOfData,
@@ -54,7 +54,7 @@ class Mounts:
     def mark(self, barcode: str, health: Health, reason: str, flag: Flag | None = None) -> None:
         """Write down what is wrong with a volume that counted as readable so far."""
         with self._site.catalog.write() as connection:
-            found = volume(connection, barcode)
+            [found] = known(connection, [barcode], lock=True)
             who, at = self._actor, self._site.clock.now()
             if found.health in {Health.OK, Health.SUSPECT} and found.health is not health:
                 change(

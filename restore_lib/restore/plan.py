@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from restore_lib.catalog.batches import Need, NewBatch
-from restore_lib.errors import DigestMismatch
+from restore_lib.errors import DigestMismatch, MediumError
 from restore_lib.model.states import BatchKind
-from restore_lib.model.volume import Custody, Flag, Health, Volume
+from restore_lib.model.volume import Content, Custody, Flag, Health, Volume
 from restore_lib.restore.estimate import TimeModel
 
 _READABLE = frozenset({Health.OK, Health.SUSPECT})
 _ANOTHER = frozenset({Flag.FOREIGN, Flag.LABEL_MISMATCH})
+_LEAVING = frozenset({Custody.NOTMOUNTABLE, Custody.COURIER})
 _NEARNESS = {
     Custody.MOUNTABLE: 0,
     Custody.ACCLIMATING: 1,
@@ -26,8 +27,11 @@ _NEARNESS = {
 
 
 def readable(volume: Volume) -> bool:
-    """Whether a volume is to be read: not given up, and not known to be another one."""
-    return volume.health in _READABLE and _ANOTHER.isdisjoint(volume.flags)
+    """Whether a volume is to be read: not given up, retired, lost on its way out, or another."""
+    lost = volume.custody in _LEAVING and Flag.MISSING in volume.flags
+    retired = volume.content is Content.RETIRED
+    another = not _ANOTHER.isdisjoint(volume.flags)
+    return volume.health in _READABLE and not (lost or retired or another)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +91,46 @@ class Planner:
     def route(self, held: list[Need]) -> "Route | NoWay":
         """Return the way back of an object with these extents.
 
-        Suspect volumes that have failed the object before are passed over while parity allows: all
-        of them, else one after the other from try to try, and at last none.
+        After a try that met blocks which can't be read, those alone are rebuilt: from the best
+        volumes of the set at first, from all that are readable later. After any other failure,
+        suspect volumes are passed over as far as parity allows: all of them, then one after the
+        other, from try to try; then none, unless what stood in for them gave wrong bytes, since
+        another survivor may give the right ones.
         """
         attempts = max(need.attempts for need in held)
+        if attempts and all(need.last_error == MediumError.code for need in held):
+            return self._narrow(held, attempts)
         wanted = [self._volumes[barcode] for barcode in sorted({need.barcode for need in held})]
         lost = {volume.barcode for volume in wanted if not readable(volume)}
         doubted = [v.barcode for v in wanted if readable(v) and v.health is Health.SUSPECT]
-        if attempts and doubted:
-            for avoid in (doubted, [doubted[attempts % len(doubted)]]):
-                route = self._route(held, lost.union(avoid))
-                if isinstance(route, Route):
-                    return route
-        return self._route(held, lost)
+        choices = [doubted, *([one] for one in doubted)] if attempts and doubted else []
+        routes = [self._route(held, lost.union(avoid)) for avoid in choices]
+        found: list[Route | NoWay] = [*dict.fromkeys(r for r in routes if isinstance(r, Route))]
+        if not found:
+            return self._route(held, lost)
+        if DigestMismatch.code not in {need.last_error for need in held}:
+            found.append(self._route(held, lost))
+        return found[(attempts - 1) % len(found)]
+
+    def _narrow(self, held: list[Need], attempts: int) -> "Route | NoWay":
+        """Return the object's own volumes, with those that rebuild single rows of theirs."""
+        own: dict[str, set[str]] = {}
+        for need in held:
+            own.setdefault(need.tape_set, set()).add(need.barcode)
+        wanted: set[str] = set()
+        lost: set[str] = set()
+        for tape_set, barcodes in sorted(own.items()):
+            near = {barcode for barcode in barcodes if readable(self._volumes[barcode])}
+            usable = self._usable(tape_set, set(), near)
+            k = self._k[tape_set]
+            if near != barcodes and len(usable) < k:
+                return NoWay(tuple(sorted(self._unreadable(tape_set))))
+            wanted |= near
+            lost |= barcodes - near
+            if len(usable) >= k:
+                others = [barcode for barcode in usable if barcode not in near]
+                wanted.update(others[:k] if attempts == 1 else others)
+        return Route(tuple(sorted(wanted)), tuple(sorted(lost)))
 
     def _route(self, held: list[Need], avoid: set[str]) -> "Route | NoWay":
         direct = {need.barcode for need in held} - avoid
@@ -122,7 +153,15 @@ class Planner:
         After a try that gave wrong bytes, another volume is left out each time: one of them is
         damaged without its drive noticing.
         """
-        usable = [
+        usable = self._usable(tape_set, gone, near)
+        k = self._k[tape_set]
+        if wrong and len(usable) > k:
+            del usable[(wrong - 1) % len(usable)]
+        return usable[:k] if len(usable) >= k else None
+
+    def _usable(self, tape_set: str, gone: set[str], near: set[str]) -> list[str]:
+        """Return the readable volumes of a set but for those ``gone``, the best ones first."""
+        return [
             row[-1]
             for row in sorted(
                 (
@@ -136,10 +175,6 @@ class Planner:
                 if readable(volume) and volume.barcode not in gone
             )
         ]
-        k = self._k[tape_set]
-        if wrong and len(usable) > k:
-            del usable[(wrong - 1) % len(usable)]
-        return usable[:k] if len(usable) >= k else None
 
     def _unreadable(self, tape_set: str) -> set[str]:
         return {v.barcode for v in self._members[tape_set] if not readable(v)}

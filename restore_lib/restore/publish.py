@@ -60,7 +60,8 @@ class Publisher:
     ) -> Outcome:
         """Decrypt, verify and publish one object from its payloads in the order of its parts.
 
-        Nothing of it is visible in the store before all of it is verified. Raises DigestMismatch
+        Nothing of it is visible in the store before all of it is verified. Under the policy
+        ``never``, what has come to stand there meanwhile is kept. Raises DigestMismatch
         and KeyUnusable as ``restore_payload`` does, and what the payloads' reads raise; DiskFull
         when the staging disk has no room. When the store got other bytes than were sent, the item
         is to be tried again.
@@ -68,7 +69,7 @@ class Publisher:
         with disk_errors(self._folder), self._spool() as spool:
             for extent, stored in payloads:
                 restore_payload(_member(item, extent), stored, spool, self._identities)
-            return self._put(item, spool, way)
+            return self._kept(item) or self._put(item, spool, way)
 
     def copy(self, item: BatchItem, source: Store) -> Outcome | None:
         """Publish an object as an alternate store has it; None when it has none of this name.
@@ -102,6 +103,10 @@ class Publisher:
                 (),
             )
             return self.standing(exact) or self._put(exact, spool, Way.ALTERNATE)
+
+    def _kept(self, item: BatchItem) -> Outcome | None:
+        """Look again, under the policy ``never``: hours may have passed since ``standing``."""
+        return self.standing(item) if self._overwrite is Overwrite.NEVER else None
 
     def _put(self, item: BatchItem, spool: IO[bytes], way: Way) -> Outcome:
         size = spool.tell()

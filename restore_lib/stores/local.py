@@ -4,7 +4,6 @@ import contextlib
 import errno
 import functools
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -135,7 +134,7 @@ class LocalStore:
         place or a file in a folder's.
         """
         parts = paths.split_key(key, self.name)
-        temp = secrets.token_hex(16).encode()
+        temp = paths.temp_name(self._clock.now())
         with self._open_root() as root, self._open_temp(root) as folder:
             try:
                 with self._mapped(key):
@@ -206,11 +205,12 @@ class LocalStore:
             yield descriptor
 
     def _sweep(self, folder: int) -> None:
-        oldest = (self._clock.now() - paths.TEMP_AGE).timestamp()
+        now = self._clock.now()
         with self._mapped(None), os.scandir(folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                    modified = entry.stat(follow_symlinks=False).st_mtime
+                    if paths.is_left_over(os.fsencode(entry.name), modified, now):
                         os.unlink(entry.name, dir_fd=folder)
 
     def _children(self, root: int, folder: bytes) -> Iterator[Child[bytes]]:

@@ -1,6 +1,7 @@
 """Keys that are paths: what the local and the SFTP store have in common."""
 
 import re
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -8,13 +9,14 @@ from restore_lib.errors import ObjectNameRefused
 from restore_lib.model.objects import display_key
 
 TEMP_DIR = b".tapeflow-tmp"
-TEMP_AGE = timedelta(days=1)
+_TEMP_AGE = timedelta(days=1)
 MAX_COMPONENT = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MODE = re.compile(r"[0-7]{3,4}")
+_TEMP_NAME = re.compile(rb"([0-9a-f]{1,15})-[0-9a-f]{32}")
 
 
 def split_key(key: bytes, store: str) -> tuple[bytes, ...]:
@@ -45,6 +47,21 @@ def name_refused(key: bytes, store: str, problem: str) -> ObjectNameRefused:
     return ObjectNameRefused(
         f"Store {store} can't hold {shown!r}: the name {problem}.", store=store, key=shown
     )
+
+
+def temp_name(now: datetime) -> bytes:
+    """Return a new name for an unfinished file, which tells when it was begun."""
+    return f"{max(0, int(now.timestamp())):x}-{secrets.token_hex(16)}".encode()
+
+
+def is_left_over(name: bytes, modified: float, now: datetime) -> bool:
+    """Tell whether an unfinished file was begun, and last ``modified`` (seconds), a day ago.
+
+    Its time of change alone does not tell: just before it gets its name, it is the object's.
+    """
+    found = _TEMP_NAME.fullmatch(name)
+    begun = int(found[1], 16) if found else 0
+    return max(begun, modified) < (now - _TEMP_AGE).timestamp()
 
 
 def mode_of(metadata: Mapping[str, str] | None) -> int | None:

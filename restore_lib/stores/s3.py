@@ -26,6 +26,7 @@ MAX_KEY = 1024
 MAX_ATTEMPTS = 4
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
+_UNVERSIONED = "null"
 _NO_VERSIONING = {"NotImplemented", "MethodNotAllowed", "405", "501"}
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,8 @@ class S3Store:
     lifecycle rule of the bucket (AbortIncompleteMultipartUpload) sweep these. S3 sets an object's
     time itself; the one given to ``put`` is kept as user metadata ``tapeflow-modified-at``.
     ``list`` tells neither metadata nor content type; ``head`` does. Names of metadata come back in
-    lower case.
+    lower case. An object whose name is the prefix itself, as consoles make to show a folder, has no
+    key, and is not one of the store's.
     """
 
     lists_metadata = False
@@ -83,7 +85,7 @@ class S3Store:
             last = found.key
             if until is not None and found.key > until:
                 return
-            if found.key.startswith(prefix) and (after is None or found.key > after):
+            if found.key.startswith(prefix) and found.key > (after or b""):
                 yield found
 
     def head(self, key: bytes) -> StoredObject | None:
@@ -105,7 +107,7 @@ class S3Store:
             size=answer["ContentLength"],
             modified_at=answer["LastModified"],
             etag=answer["ETag"].strip('"'),
-            version=answer.get("VersionId"),
+            version=_version(answer),
             content_type=None if content_type == s3_attributes.DEFAULT_TYPE else content_type,
             metadata=s3_attributes.from_headers(answer.get("Metadata", {})),
             sha256=s3_parts.whole_sha256(answer.get("ChecksumSHA256"), answer["ETag"]),
@@ -227,7 +229,7 @@ class S3Store:
             size=entry["Size"],
             modified_at=entry["LastModified"],
             etag=entry["ETag"].strip('"'),
-            version=entry.get("VersionId"),
+            version=_version(entry),
         )
 
     def _keeps_versions(self) -> bool:
@@ -308,6 +310,12 @@ def _client(endpoint_url: str | None, region: str | None) -> "S3Client":
             f"The S3 endpoint {endpoint_url!r} is none: {error}.",
             remedy="write it as in http://host:9000",
         ) from error
+
+
+def _version(answer: Mapping[str, Any]) -> str | None:
+    """Return the version id, unless it is "null": what is written later may bear that one too."""
+    version: str | None = answer.get("VersionId")
+    return None if version == _UNVERSIONED else version
 
 
 def _sent(part: s3_parts.Part) -> dict[str, Any]:

@@ -72,12 +72,17 @@ def translate(error: Exception, store: str, bucket: str, key: bytes | None) -> T
 
 
 def translate_reading(error: Exception, store: str, bucket: str, key: bytes) -> TapeflowError:
-    """Return Tapeflow's error for ``error``, met in reading the object ``key``."""
+    """Return Tapeflow's error for ``error``, met in reading the object ``key``.
+
+    A refusal that is not about the bucket, the credentials or the service concerns this object
+    alone: it is archived, or encrypted with a key that is not ours to use.
+    """
+    found = translate(error, store, bucket, key)
     if isinstance(error, ClientError):
         code = code_of(error)
-        if code in _UNREADABLE | _DENIED:
+        if code in _UNREADABLE | _DENIED or isinstance(found, Refused):
             return unreadable(store, key, f"{code}: {_message(error)}")
-    return translate(error, store, bucket, key)
+    return found
 
 
 def unreadable(store: str, key: bytes | None, problem: str) -> ObjectUnreadable:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -128,7 +127,7 @@ class SftpStore:
         where a folder stands in a file's place or a file in a folder's.
         """
         parts = paths.split_key(key, self.name)
-        temp = self._temp + b"/" + secrets.token_hex(16).encode()
+        temp = self._temp + b"/" + paths.temp_name(self._clock.now())
         with self._connection.channel() as channel:
             with self._mapped(key):
                 self._check_place(channel, key, parts)
@@ -232,9 +231,9 @@ class SftpStore:
         return handle
 
     def _sweep(self, channel: SftpChannel) -> None:
-        oldest = (self._clock.now() - paths.TEMP_AGE).timestamp()
+        now = self._clock.now()
         for name, attributes in tuple(channel.list_folder(self._temp)):
-            if attributes.mtime < oldest:
+            if paths.is_left_over(name, attributes.mtime, now):
                 with _Tolerating(sftp.NO_SUCH_FILE):
                     channel.remove_file(self._temp + b"/" + name)
 

@@ -90,7 +90,8 @@ def encode_label(label: Label) -> bytes:
         recipients=label.recipients,
     )
     members = {VOLUME_JSON: to_json(volume) + b"\n", RESTORE_TXT: text.encode()}
-    return tar.archive(members, label.block_size)
+    listed = [tar.manifest_line(name, tar.sha256_of(data)) for name, data in members.items()]
+    return tar.archive(members | {tar.MANIFEST: "".join(listed).encode()}, label.block_size)
 
 
 def decode_label(data: bytes) -> Label:
@@ -106,13 +107,18 @@ def decode_label(data: bytes) -> Label:
         raise ForeignTape("The tape does not begin with a label of Tapeflow's.") from error
     if first is None or first.name != VOLUME_JSON:
         raise ForeignTape("The tape begins with an archive that is no label of Tapeflow's.")
-    volume = Fields.parse(first.read(), VOLUME_JSON)
+    members = {VOLUME_JSON: first.read()}
+    volume = Fields.parse(members[VOLUME_JSON], VOLUME_JSON)
     version = volume.integer("format")
     if version != FORMAT:
         raise UnknownFormat(f"The tape is written in format {version}; this code reads {FORMAT}.")
-    names = [entry.name for entry in found]
-    if RESTORE_TXT not in names:
-        raise CorruptTapeFile(f"The label has no {RESTORE_TXT}.")
+    members |= {entry.name: entry.read() for entry in found}
+    for name in (RESTORE_TXT, tar.MANIFEST):
+        if name not in members:
+            raise CorruptTapeFile(f"The label has no {name}.")
+    listed = tar.parse_manifest(members.pop(tar.MANIFEST))
+    if listed != {name: tar.sha256_of(data) for name, data in members.items()}:
+        raise CorruptTapeFile(f"The label is not what its {tar.MANIFEST} says.")
     label = _label(volume)
     if len(data) % label.block_size:
         raise CorruptTapeFile(f"The label of {label.barcode} is not a whole number of blocks.")

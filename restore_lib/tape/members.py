@@ -21,6 +21,7 @@ class MemberMeta:
     An object that is not cut has no ``part``, ``parts``, ``object_size`` or ``object_sha256``. Of
     one that is cut, every member has ``part`` (from 1), ``parts`` and ``object_size`` (bytes of the
     whole object), and the last part alone ``object_sha256`` (hex, of the whole plaintext).
+    ``etag`` is the store's change token; tapes of the first days have none.
     """
 
     store: str
@@ -33,6 +34,7 @@ class MemberMeta:
     parts: int | None = None
     object_size: int | None = None
     object_sha256: str | None = None
+    etag: str | None = None
 
     def __post_init__(self) -> None:
         if self.modified_at.tzinfo is None:
@@ -100,6 +102,8 @@ def encode_line(member: Member) -> bytes:
         "content_type": meta.content_type,
         "metadata": dict(meta.metadata),
     }
+    if meta.etag is not None:
+        line["etag"] = meta.etag
     if meta.part is not None:
         line |= {"part": meta.part, "parts": meta.parts, "object_size": meta.object_size}
         if meta.object_sha256 is not None:
@@ -156,6 +160,7 @@ def _decode_meta(fields: Fields, where: str) -> MemberMeta:
             parts=fields.integer("parts", least=1) if cut else None,
             object_size=fields.integer("object_size") if cut else None,
             object_sha256=fields.digest("object_sha256") if "object_sha256" in fields else None,
+            etag=fields.text("etag") if "etag" in fields else None,
         )
     except ValueError as error:
         raise CorruptTapeFile(f"{where}: {error}.") from error

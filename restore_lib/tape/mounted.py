@@ -65,16 +65,20 @@ def blocks(drive: "Drive") -> Iterator[bytes]:
 def sealed_index(drive: "Drive", block_size: int, file: int, offset: int) -> bytes:
     """Read the index, as stored, of a committed segment; ``offset`` is that of its payload.
 
-    MediumError when it is not there.
+    The last line of the manifest, which lies before it, proves it. MediumError when it is not
+    there, or not as it was written.
     """
-    start = offset - tar.RECORD
+    start = max(0, offset - 3 * tar.RECORD)
     try:
         drive.locate(file, start // block_size)
         stream = BlockReader(blocks(drive))
         read_exactly(stream, start % block_size)
+        manifest = read_exactly(stream, 2 * tar.RECORD).rstrip(b"\0")
         entry = next(tar.entries(stream), None)
         if entry is not None and entry.name == INDEX:
-            return entry.read()
+            sealed = entry.read()
+            if manifest.endswith(tar.manifest_line(INDEX, tar.sha256_of(sealed)).encode()):
+                return sealed
     except (EndOfData, CorruptTapeFile) as error:
         raise _no_index(drive, file) from error
     raise _no_index(drive, file)
@@ -82,4 +86,6 @@ def sealed_index(drive: "Drive", block_size: int, file: int, offset: int) -> byt
 
 def _no_index(drive: "Drive", file: int) -> MediumError:
     barcode = drive.barcode()
-    return MediumError(f"Tape file {file} of volume {barcode} has no {INDEX}.", volume=barcode)
+    return MediumError(
+        f"Tape file {file} of volume {barcode} has no sound {INDEX}.", volume=barcode
+    )

@@ -94,10 +94,9 @@ def encode_parity(
     if driver is None:
         return []
     batch = max(1, _BATCH // block_size) * block_size
-    with ExitStack() as stack:
+    with disk_errors(outputs[0].parent), ExitStack() as stack:
         sources = [stack.enter_context(path.open("rb")) for path in data]
         sinks = [_Output(stack.enter_context(path.open("wb"))) for path in outputs]
-        stack.enter_context(disk_errors(outputs[0].parent))
         for start in range(0, max(sizes), batch):
             length = min(batch, max(sizes) - start)
             row = [read_exactly(source, length).ljust(length, b"\0") for source in sources]

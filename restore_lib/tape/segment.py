@@ -7,7 +7,6 @@ The write order of docs/tape-format.md: objects, then the manifest, then the ind
 import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,8 +73,8 @@ def empty_size(recipients: int) -> int:
 class SegmentWriter:
     """Writes one segment to a staging file; a context manager.
 
-    The file is a segment only once ``finish`` has returned, and is then on disk; leaving the
-    context before removes it. A file that a crash left is overwritten. DiskFull when the staging
+    The file is a segment only once ``finish`` has returned; leaving the context before removes it.
+    Nothing is flushed to the disk: what a crash leaves is staged anew. DiskFull when the staging
     disk has no room; the writer is then of no more use.
     """
 
@@ -161,7 +160,7 @@ class SegmentWriter:
         return member
 
     def finish(self) -> SegmentSummary:
-        """Append manifest, index, end and padding; on return the segment is on disk."""
+        """Append manifest, index, end and padding; on return the segment can be read."""
         self._check_usable()
         self._usable = False
         self._packed_index.append(self._index.flush())
@@ -176,8 +175,6 @@ class SegmentWriter:
             self._file.write(tar.END)
             self._end += len(tar.END)
             self._file.write(bytes(-self._end % self._block_size))
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
             with self._path.open("rb") as staged:
                 size, sha256 = digest_of(staged)

@@ -30,6 +30,8 @@ from restore_lib.vault.recalls import ask_again
 
 _ASKED = frozenset({ShipmentState.DRAFT, ShipmentState.PICK_LISTED})
 _RECALLED = (Custody.VAULT, Custody.VAULTRETRIEVE)
+_UNLISTED = "not on the delivery note"
+"""The note on a line that no delivery note had so far: one that has it is of another truck."""
 _ON_DOCK = (Custody.NOTMOUNTABLE, Custody.ONSITERETRIEVE)
 
 
@@ -118,7 +120,12 @@ def _reconcile(ledger: Ledger, dock: set[str], note: DeliveryNote) -> ReceiveRes
     }
     lines = ledger.lines
     if ledger.shipment.ended:
-        lines = [line for line in lines if line.barcode not in elsewhere]
+        lines = [
+            line
+            for line in lines
+            if line.barcode not in elsewhere
+            or (line.note == _UNLISTED and line.barcode in note.volumes)
+        ]
     found = compare(lines, dock, ledger.volumes(names | dock), elsewhere)
     if not ledger.shipment.ended:
         way = route(ledger.shipment.state, ShipmentState.RECONCILING)
@@ -130,7 +137,7 @@ def _reconcile(ledger: Ledger, dock: set[str], note: DeliveryNote) -> ReceiveRes
     _bring_in(ledger, found.received + found.extra)
     listed = [b for b in found.omitted if b in note.volumes]
     ledger.mark(listed, LineState.OMITTED, "on the delivery note, not on the dock")
-    ledger.mark(set(found.omitted) - set(listed), LineState.OMITTED, "not on the delivery note")
+    ledger.mark(set(found.omitted) - set(listed), LineState.OMITTED, _UNLISTED)
     ledger.flag(found.omitted, Flag.MISSING, "expected with a delivery, not on the dock")
     if found.extra or found.omitted:
         ledger.audit("vault.exceptions", extra=found.extra, omitted=found.omitted)

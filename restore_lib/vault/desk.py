@@ -74,11 +74,6 @@ def courier_of(site: Site, vault: str) -> Courier:
     return open_courier(name, site.config.couriers[name])
 
 
-def couriers(site: Site) -> list[Courier]:
-    """Return all couriers."""
-    return [open_courier(name, config) for name, config in site.config.couriers.items()]
-
-
 def due(visit: Visit, vault: str) -> datetime:
     """Return when a shipment asked for now should be through: twice the transit time."""
     return visit.now + 2 * vault_config(visit.site, vault).transit

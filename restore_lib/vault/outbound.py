@@ -1,5 +1,6 @@
 """Closed tape sets go out to the vaults: planned, ejected, packed, sealed, announced."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from sqlalchemy import Connection
 from restore_lib.catalog import audit, offsite, shipments, volumes
 from restore_lib.errors import ConfigError, VolumeAbsent
 from restore_lib.model.shipment import Direction, LineState, Shipment, ShipmentState
-from restore_lib.model.volume import DOCK, Custody, Flag, Reason
+from restore_lib.model.volume import DOCK, LIBRARY, Custody, Flag, Reason
 from restore_lib.site import Site
 from restore_lib.vault.boxes import Cartridge, PlannedShipment, plan_shipments
 from restore_lib.vault.desk import Visit, courier_of, due
@@ -79,6 +80,38 @@ def send_out(site: Site, plan: VaultPlan, actor: str) -> list[int]:
         _seal(visit, shipment)
         announce(site, shipment.id)
     return [shipment.id for shipment in unsent]
+
+
+def take_back(site: Site, barcodes: Collection[str], actor: str) -> None:
+    """Put volumes that a truck has left on the dock back into the library, for a restore to read.
+
+    One that is not on the dock is flagged as missing; one that a shipment takes after all is left
+    to it. Raises what the library raises; called again, it goes on.
+    """
+    visit = Visit.begin(site, actor)
+    for barcode in barcodes:
+        absent = False
+        try:
+            site.library.admit(barcode)
+        except VolumeAbsent:
+            absent = True
+        with site.catalog.write() as connection:
+            volumes.known(connection, [barcode], lock=True)
+            left = offsite.left_behind(connection, [barcode])
+            how: dict[str, Any] = {"actor": actor, "at": visit.now}
+            if absent:
+                volumes.set_flag(connection, left, Flag.MISSING, reason="not on the dock", **how)
+                continue
+            volumes.change(
+                connection,
+                left,
+                "custody",
+                Custody.NOTMOUNTABLE,
+                Custody.MOUNTABLE,
+                place=LIBRARY,
+                reason="left by the truck, and needed here",
+                **how,
+            )
 
 
 def announce(site: Site, shipment_id: int) -> None:

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from restore_lib.catalog import shipments
+from restore_lib.errors import TapeflowError
 from restore_lib.model.shipment import (
     EXPECTED_LINES,
     SHIPMENT_ROUTE,
@@ -26,17 +27,25 @@ def overdue(site: Site, actor: str) -> ReceiveResult:
 
     Each time counts as a round, and gives twice the transit time more. After the last round that
     the config allows, the volumes of a recall are given up for lost, and a shipment to the vault is
-    left to a person, its volumes flagged.
+    left to a person, its volumes flagged as missing, so that restores do not wait for them. An
+    error with one shipment leaves that for the next time, keeps no other, and is raised at the end.
     """
     visit = Visit.begin(site, actor)
     late = _late(site, visit.now)
     result = ReceiveResult()
+    failures: list[TapeflowError] = []
     for shipment in late:
-        _announce_again(site, shipment)
+        try:
+            _announce_again(site, shipment)
+        except TapeflowError as error:
+            failures.append(error)
+            continue
         with site.catalog.write() as connection:
             ledger = Ledger.open(connection, visit, shipment.id)
             if ledger is not None and ledger.shipment == shipment:
                 result += _overdue(ledger)
+    if failures:
+        raise failures[0]
     return result
 
 
@@ -74,5 +83,7 @@ def _overdue(ledger: Ledger) -> ReceiveResult:
         ledger.advance(ShipmentState.CANCELLED)
         give_up(ledger, missed)
         return ReceiveResult(closed=(shipment.id,), overdue=missed, lost=missed)
+    if last:
+        ledger.flag(missed, Flag.MISSING, "neither fetched nor received after the last request")
     shipments.postpone(ledger.connection, shipment, due_at)
     return ReceiveResult(advanced=(shipment.id,), overdue=missed)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from restore_lib.catalog import audit, shipments, volumes
-from restore_lib.errors import Refused
+from restore_lib.errors import Refused, TapeflowError
 from restore_lib.model.shipment import EXPECTED_LINES, Direction, LineState, Shipment, ShipmentState
 from restore_lib.model.volume import (
     HEALTH_CHANGES,
@@ -128,13 +128,23 @@ def give_up(ledger: Ledger, barcodes: Sequence[str]) -> None:
 
 
 def dispatch(site: Site) -> None:
-    """Send the pick list of every drafted recall: what a crash kept from being sent too."""
+    """Send the pick list of every drafted recall: what a crash kept from being sent too.
+
+    An error with one keeps no other, and is raised at the end.
+    """
+    failures: list[TapeflowError] = []
     for draft in _drafts(site):
-        send_pick_list(site, draft)
+        try:
+            send_pick_list(site, draft)
+        except TapeflowError as error:
+            failures.append(error)
+            continue
         with site.catalog.write() as connection:
             found = shipments.shipment(connection, draft.id, lock=True)
             if found is not None and found.state is ShipmentState.DRAFT:
                 shipments.advance(connection, found, ShipmentState.PICK_LISTED)
+    if failures:
+        raise failures[0]
 
 
 def any_unsent(site: Site) -> bool:

@@ -1,15 +1,17 @@
 """Everything that waits at the couriers, worked through: the one way in which news come in."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from restore_lib.catalog import shipments
-from restore_lib.errors import TapeflowError
+from restore_lib.errors import RetryLater, TapeflowError
 from restore_lib.model.objects import display_key
 from restore_lib.model.shipment import Direction, Shipment, ShipmentState
 from restore_lib.site import Site
-from restore_lib.vault.courier import Courier
+from restore_lib.vault.courier import Courier, open_courier
 from restore_lib.vault.deliveries import acknowledged, delivered
-from restore_lib.vault.desk import ReceiveResult, Visit, couriers
+from restore_lib.vault.desk import ReceiveResult, Visit
 from restore_lib.vault.documents import (
     Acknowledgement,
     DeliveryNote,
@@ -28,8 +30,11 @@ _NOT_HANDED_OUT = frozenset({ShipmentState.DRAFT, ShipmentState.PICK_LISTED, Shi
 
 
 def waiting(site: Site) -> bool:
-    """Return whether a document waits at any courier; it looks at nothing else, so it is cheap."""
-    return any(courier.waiting() for courier in couriers(site))
+    """Return whether a document waits at any courier; it looks at nothing else, so it is cheap.
+
+    At a courier that does not answer something may wait.
+    """
+    return any(_waits(site, name) for name in site.config.couriers)
 
 
 def needs_attention(site: Site) -> bool:
@@ -45,28 +50,55 @@ def receive(site: Site, actor: str) -> ReceiveResult:
     """Work through every document that waits, and ask (again) for what is unsent or overdue.
 
     The same document again has no effect; one that can't be read, or is of no shipment of ours, is
-    set aside and named. A document is archived only when all that it led to is done, so after a
-    crash this is called again and goes on. An error with one document leaves that waiting, does not
-    keep the others, and is raised at the end.
+    set aside and named. A document is archived only when all that it led to is done or drafted, so
+    after a crash this is called again and goes on. An error with one document or one courier leaves
+    what it concerns waiting, does not keep the others, and is raised at the end.
     """
     visit = Visit.begin(site, actor)
     result = ReceiveResult()
     handled: list[tuple[Courier, str]] = []
     failures: list[TapeflowError] = []
-    for courier in couriers(site):
-        for name, document in courier.receive():
-            try:
-                result += _work_through(visit, courier, name, document)
-                handled.append((courier, name))
-            except TapeflowError as error:
-                failures.append(error)
-    dispatch(site)
-    result += overdue(site, actor)
+    for courier, name, document in _letters(site, failures):
+        with _kept(failures):
+            result += _work_through(visit, courier, name, document)
+            handled.append((courier, name))
+    with _kept(failures):
+        dispatch(site)
+    with _kept(failures):
+        result += overdue(site, actor)
     for courier, name in handled:
-        courier.done(name)
+        with _kept(failures):
+            courier.done(name)
     if failures:
         raise failures[0]
     return result
+
+
+@contextmanager
+def _kept(failures: list[TapeflowError]) -> Iterator[None]:
+    """Keep an error among ``failures`` and go on."""
+    try:
+        yield
+    except TapeflowError as error:
+        failures.append(error)
+
+
+def _waits(site: Site, name: str) -> bool:
+    try:
+        return open_courier(name, site.config.couriers[name]).waiting()
+    except RetryLater:
+        return True
+
+
+def _letters(
+    site: Site, failures: list[TapeflowError]
+) -> Iterator[tuple[Courier, str, Document | TapeflowError]]:
+    """Yield what waits at each courier that answers."""
+    for name, config in site.config.couriers.items():
+        with _kept(failures):
+            courier = open_courier(name, config)
+            for letter, document in courier.receive():
+                yield courier, letter, document
 
 
 def _work_through(

@@ -1,9 +1,10 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from restore_lib.backup import seal
 from restore_lib.backup.job import JobRun, changes_in, geometry_of
 from restore_lib.backup.load import Load, Writer
 from restore_lib.backup.run import job_ids, run_job
@@ -13,6 +14,7 @@ from restore_lib.errors import LeaseLost
 from restore_lib.model.progress import Silent
 from restore_lib.restore.request import RestoreSpec
 from restore_lib.site import Site
+from restore_lib.tape.parity import ParitySummary, encode_parity
 from tests.support.sites import (
     ACTOR,
     back_up,
@@ -70,6 +72,28 @@ def test_a_run_that_is_taken_over_before_its_commit_commits_nothing(
         slow.run()
     restore(site, RestoreSpec(store="live", prefix=b"", target="out"))
     assert digests(tmp_path / "out") == digests(tmp_path / "live")
+
+
+def test_a_run_that_is_taken_over_while_it_stages_ends_with_a_lost_lease(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = job_run(site)
+
+    def late(data: Sequence[Path], outputs: Sequence[Path], block_size: int) -> list[ParitySummary]:
+        job_run(site)._folder()
+        return encode_parity(data, outputs, block_size)
+
+    monkeypatch.setattr(seal, "encode_parity", late)
+    with pytest.raises(LeaseLost):
+        slow.run()
+
+
+def test_a_run_that_is_taken_over_leaves_the_staging_folder_of_the_other(site: Site) -> None:
+    first = job_run(site)
+    folder = job_run(site)._folder()
+    with pytest.raises(LeaseLost):
+        first.run()
+    assert folder.is_dir()
 
 
 def test_the_staging_folder_is_left_clean(site: Site, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from restore_lib.backup import job, stage
+from restore_lib.backup import job, seal
 from restore_lib.backup.run import run_job
 from restore_lib.backup.stage import StagedStripe
 from restore_lib.catalog import tables
@@ -37,7 +37,7 @@ BOUNDARIES = [
     (VirtualDrive, "write_filemark"),
     (VirtualDrive, "write"),
     (SegmentWriter, "finish"),
-    (stage, "encode_parity"),
+    (seal, "encode_parity"),
     (StagedStripe, "remove"),
 ]
 STEPS = 150

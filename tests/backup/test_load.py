@@ -1,3 +1,4 @@
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from restore_lib.backup.run import job_ids
 from restore_lib.catalog import tables, tape_sets
 from restore_lib.catalog.tape_sets import TapeSet
 from restore_lib.catalog.volumes import history, volumes
-from restore_lib.errors import LeaseLost, VolumeFull
+from restore_lib.errors import DiskFull, LeaseLost, VolumeFull
 from restore_lib.library.faults import Faults, write_faults
 from restore_lib.library.simh import TapeImage
 from restore_lib.library.virtual_drive import VirtualDrive
@@ -144,3 +145,18 @@ def test_a_failing_volume_is_marked_with_the_reason(site: Site) -> None:
     assert (spoiled.health, spoiled.content) == (Health.SUSPECT, Content.LABELLED)
     assert "TF0001L9" in event.reason
     assert event.actor == ACTOR
+
+
+def test_a_full_staging_disk_at_the_stripe_table_loses_nothing(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(DiskFull, match="closing"):
+            back_up(site)
+    back_up(site)
+    restore(site, RestoreSpec(store="live", prefix=b"", target="out"))
+    assert digests(tmp_path / "out") == digests(tmp_path / "live")

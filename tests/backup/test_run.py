@@ -4,10 +4,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
+from restore_lib.backup import stage
+from restore_lib.backup.load import Load, Writer
 from restore_lib.backup.run import (
     begin_backup,
     commit_backup,
@@ -15,7 +18,7 @@ from restore_lib.backup.run import (
     plan_backup,
     run_job,
 )
-from restore_lib.catalog import recovery_points, tables, tape_sets
+from restore_lib.catalog import bulk, recovery_points, tables, tape_sets
 from restore_lib.catalog.tape_sets import TapeSet
 from restore_lib.catalog.volumes import change, volume, volumes
 from restore_lib.errors import (
@@ -161,6 +164,29 @@ def test_with_only_deletions_no_tape_is_written(site: Site, tmp_path: Path) -> N
     assert_restorable(site, tmp_path, before, first.id)
 
 
+def test_deletions_are_counted_whole_also_by_a_run_that_is_killed_among_them(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, before = back_up(site), digests(tmp_path / "live")
+    shutil.rmtree(tmp_path / "live" / "d0")
+    mark, calls = recovery_points.mark_gone, iter(range(100))
+
+    def killed(*args: Any) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        mark(*args)
+
+    monkeypatch.setattr(bulk, "CHUNK", 4)
+    monkeypatch.setattr(recovery_points, "mark_gone", killed)
+    with pytest.raises(KeyboardInterrupt):
+        back_up(site)
+    assert_restorable(site, tmp_path, before)
+    second = back_up(site)
+    assert second.summary["gone"] == len(SMALL) - second.summary["objects"] == 14
+    assert_restorable(site, tmp_path, digests(tmp_path / "live"), second.id)
+    assert_restorable(site, tmp_path, before, first.id)
+
+
 def test_a_large_object_goes_over_segments_stripes_and_sets(tmp_path: Path) -> None:
     site = make_site(
         tmp_path,
@@ -227,6 +253,23 @@ def test_an_unreadable_object_is_named_and_its_old_version_stays(
     assert_restorable(site, tmp_path, digests(live), later.id)
 
 
+def test_a_name_too_long_for_the_catalog_s_database_is_named(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    site = make_site(tmp_path, url=postgres_url)
+    folders = [os.urandom(125).hex().encode() for _ in range(11)]
+    edge = b"/".join(folders)[:2599] + b"x"
+    hostile = {b"/".join(folders): b"1", edge: b"2", b"short": b"3"}
+    write_files(tmp_path / "live", hostile)
+    point = back_up(site)
+    assert set(point.summary["unreadable"]) == {b"/".join(folders).decode()}
+    assert point.summary["objects"] == 2
+    expected = digests(tmp_path / "live")
+    del expected[b"/".join(folders)]
+    assert_restorable(site, tmp_path, expected)
+    site.close()
+
+
 def test_an_unreadable_volume_in_a_fresh_set_is_replaced(site: Site, tmp_path: Path) -> None:
     write_faults(image(site, "TF0001L9"), Faults(unreadable=True))
     back_up(site)
@@ -275,6 +318,29 @@ def test_a_set_with_data_whose_volume_fails_is_closed_and_another_takes_over(
     assert_restorable(keeping, tmp_path, digests(tmp_path / "live"), point.id)
 
 
+def test_a_set_whose_volume_fails_as_it_is_closed_is_closed_as_committed(
+    keeping: Site, tmp_path: Path
+) -> None:
+    back_up(keeping)
+    before = digests(tmp_path / "live")
+    text = (tmp_path / "tapeflow.toml").read_text().replace("keep_open = true", "")
+    (tmp_path / "tapeflow.toml").write_text(text)
+    closing = open_site(tmp_path)
+    write_faults(image(closing, "TF0001L9"), Faults(unreadable_blocks=((0, 0, 0),)))
+    write_files(tmp_path / "live", {b"new": b"1"})
+    [job_id] = job_ids(closing, begin_backup(closing, "live", ACTOR).id)
+    with closing.catalog.write() as connection:  # as a run does that is killed then
+        tape_sets.claim_set(connection, all_sets(closing)[0].id, job_id)
+    (tmp_path / "live/new").unlink()
+    point = back_up(closing)
+    [held] = all_sets(closing)
+    assert held.state is SetState.CLOSED
+    with closing.catalog.read() as connection:
+        assert volume(connection, "TF0001L9").health is Health.SUSPECT
+    assert_restorable(closing, tmp_path, before, point.id)
+    closing.close()
+
+
 def test_no_more_than_a_few_spoiled_sets_are_tried(site: Site) -> None:
     for number in range(12):
         write_faults(image(site, f"TF{number:04}L9"), Faults(unreadable=True))
@@ -299,6 +365,15 @@ def test_what_does_not_fit_a_short_volume_goes_to_the_next_set(
         assert volumes(connection, health=[Health.SUSPECT]) == []
     assert_restorable(site, tmp_path, digests(tmp_path / "live"))
     site.close()
+
+
+def test_a_blank_volume_too_short_for_anything_is_replaced(site: Site, tmp_path: Path) -> None:
+    write_files(tmp_path / "live", {b"big": os.urandom(400_000)})
+    write_faults(image(site, "TF0001L9"), Faults(capacity_bytes=100_000))
+    back_up(site)
+    with site.catalog.read() as connection:
+        assert volume(connection, "TF0001L9").health is Health.SUSPECT
+    assert_restorable(site, tmp_path, digests(tmp_path / "live"))
 
 
 def test_a_blank_volume_too_small_for_one_segment_is_an_error(site: Site, tmp_path: Path) -> None:
@@ -385,6 +460,26 @@ def test_a_small_staging_disk_only_means_more_loads(
         back_up(site)
     [held] = all_sets(site)
     assert held.stripes > 3
+    assert_restorable(site, tmp_path, digests(tmp_path / "live"))
+
+
+def test_very_many_small_objects_only_mean_more_loads(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[int] = []
+    commit = Writer.commit
+
+    def counting(
+        self: Writer, load: Load, rp_id: int, store: str, started: dict[bytes, int]
+    ) -> None:
+        loads.append(sum(len(stripe.extents) for stripe in load.staged))
+        commit(self, load, rp_id, store, started)
+
+    monkeypatch.setattr(stage, "_MOST_PIECES", 6)
+    monkeypatch.setattr(Writer, "commit", counting)
+    back_up(site)
+    assert sum(loads) == len(SMALL)
+    assert max(loads) <= 6
     assert_restorable(site, tmp_path, digests(tmp_path / "live"))
 
 
@@ -490,3 +585,18 @@ def test_an_empty_store_has_an_empty_recovery_point(tmp_path: Path) -> None:
 def test_an_unknown_policy_is_refused(site: Site) -> None:
     with pytest.raises(Refused, match="no policy 'nothing'"):
         plan_backup(site, "nothing")
+
+
+def test_a_large_share_is_sealed_by_processes_and_written_over_all_drives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restore_lib.backup.job._SMALL_SHARE", 0)
+    site = make_site(tmp_path, drives=3)
+    write_files(tmp_path / "live", {b"%03d" % n: os.urandom(n * 1000) for n in range(60)})
+    write_files(tmp_path / "live", {b"020-big": os.urandom(400_000)})
+    point = begin_backup(site, "live", ACTOR)
+    for job_id in job_ids(site, point.id):
+        run_job(site, job_id, ACTOR, drives=3)
+    assert commit_backup(site, point.id, ACTOR).summary["backed_up"] == 61
+    assert_restorable(site, tmp_path, digests(tmp_path / "live"))
+    site.close()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from restore_lib.backup.pack import Geometry, pieces
-from restore_lib.backup.stage import Pieces, Selected, Sources, StagedStripe, Stager
+from restore_lib.backup.seal import Sealer, SealingHere, Selected, Sources
+from restore_lib.backup.stage import Pieces, StagedStripe, Stager
 from restore_lib.catalog.stripes import NewExtent
 from restore_lib.errors import DiskFull
 from restore_lib.model.progress import Silent
@@ -33,10 +34,9 @@ class Bench:
         (folder / "key").write_text(text)
         self.identities: list[Identity] = load_identities(folder / "key")
         self.store = LocalStore("live", self.live, create=True)
-        self.sources = Sources(self.store)
-        self.stager = Stager(
-            self.staging, "live", GEOMETRY, Recipients.parse([recipient]), self.sources, Silent()
-        )
+        recipients = Recipients.parse([recipient])
+        sealer = Sealer(Sources(self.store), "live", recipients, GEOMETRY.block_size)
+        self.stager = Stager(self.staging, "live", GEOMETRY, 1, SealingHere(sealer), Silent())
 
     def work(self) -> Pieces:
         """Return all objects, as they are listed now, to be staged later."""
@@ -138,8 +138,8 @@ def test_objects_that_fail_are_named_and_the_rest_is_staged(bench: Bench) -> Non
     (bench.live / "005").write_bytes(bytes(2999))
     found = extents(bench.stage(work))
     assert [e.source.key for e in found] == [k for k in keys if k not in {b"003", b"004", b"005"}]
-    assert set(bench.sources.failures) == {b"003", b"004", b"005"}
-    assert "changed while it was read" in bench.sources.failures[b"004"]
+    assert set(bench.stager.failures) == {b"003", b"004", b"005"}
+    assert "changed while it was read" in bench.stager.failures[b"004"]
 
 
 @pytest.mark.parametrize("new_size", [100_000, 400_000])
@@ -150,7 +150,7 @@ def test_a_cut_object_that_changes_is_dropped_with_all_its_parts(
     work = bench.work()
     (bench.live / "big").write_bytes(bytes(new_size))
     found = extents(bench.stage(work, target=GEOMETRY.segment_size))
-    assert set(bench.sources.failures) == {b"big"}
+    assert set(bench.stager.failures) == {b"big"}
     ends = [e for e in found if e.part == e.parts]
     assert [extent.source.key for extent in ends] == [b"a", b"z"]
 
@@ -162,7 +162,7 @@ def test_where_nothing_can_be_read_nothing_is_staged(bench: Bench) -> None:
         if path.is_file():
             path.unlink()
     assert bench.stage(work) == []
-    assert set(bench.sources.failures) == {b"a", b"b"}
+    assert set(bench.stager.failures) == {b"a", b"b"}
 
 
 def test_a_renumbered_stripe_keeps_its_files(bench: Bench) -> None:

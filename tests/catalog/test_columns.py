@@ -54,6 +54,19 @@ def test_times_come_back_in_utc_to_the_microsecond(samples: Catalog, at: datetim
     assert found.utcoffset() == timedelta()
 
 
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Lima"])
+@pytest.mark.parametrize("at", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+def test_the_ends_of_the_calendar_come_back_whatever_the_server_s_zone(
+    samples: Catalog, zone: str, at: datetime
+) -> None:
+    if samples.engine.dialect.name == "postgresql":
+        with samples.write() as connection:
+            database = samples.engine.url.database
+            connection.exec_driver_sql(f"ALTER DATABASE \"{database}\" SET TimeZone = '{zone}'")
+        samples.close()
+    assert round_trip(samples, at=at).at == at
+
+
 def test_a_time_without_a_zone_is_refused(samples: Catalog) -> None:
     with pytest.raises(StatementError, match="time zone"):
         round_trip(samples, at=datetime(2030, 1, 1))  # noqa: DTZ001 - the point of this test

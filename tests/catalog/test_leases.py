@@ -210,3 +210,23 @@ def test_a_lease_outlives_its_killed_holder_until_it_expires(
     assert after.acquire([0, 1], "next", "V1", TTL) is None
     clock.advance(TTL)
     assert taken(after.acquire([0, 1], "next", "V1", TTL)).token == 2
+
+
+def test_leases_of_a_rebuilt_catalog_outrank_those_of_the_lost_one(
+    leases: CatalogLeases, clock: ManualClock
+) -> None:
+    live = taken(leases.acquire([0], "live", "V1", TTL))
+    floor = clock.now().timestamp() * 1_000_000
+    leases.supersede([0, 1])
+    assert leases.renew(live).token == live.token
+    first = taken(leases.acquire([1], "anew", "V2", TTL))
+    assert first.token == floor + 1
+    leases.release(first)
+    clock.advance(timedelta(seconds=1))
+    leases.supersede([1])
+    second = taken(leases.acquire([1], "anew", "V2", TTL))
+    assert second.token == floor + 1_000_001
+    leases.release(second)
+    clock.advance(timedelta(days=-1))
+    leases.supersede([1])
+    assert taken(leases.acquire([1], "anew", "V2", TTL)).token == second.token + 1

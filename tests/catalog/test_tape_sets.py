@@ -1,8 +1,9 @@
 import threading
 
 import pytest
+from sqlalchemy import delete, update
 
-from restore_lib.catalog import recovery_points, tape_sets, volumes
+from restore_lib.catalog import recovery_points, tables, tape_sets, volumes
 from restore_lib.catalog.engine import Catalog
 from restore_lib.errors import InvalidTransition, NoScratchVolume
 from restore_lib.model.states import SetState
@@ -132,3 +133,13 @@ def test_the_files_of_a_set_are_in_order(catalog: Catalog) -> None:
     assert [(f.stripe, f.position, f.barcode) for f in files] == [
         (1, position, barcode) for position, barcode in enumerate(held.barcodes)
     ]
+
+
+def test_a_number_is_not_given_twice_where_a_set_is_missing(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        _, [job_id] = begin(connection)
+        first, second = (new_set(connection, job_id) for _ in range(2))
+        connection.execute(update(tables.volumes).values(tape_set=None, position=None))
+        connection.execute(delete(tables.tape_sets).where(tables.tape_sets.c.id == first.id))
+        assert second.id == "gold-00002"
+        assert new_set(connection, job_id).id == "gold-00003"

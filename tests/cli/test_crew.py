@@ -17,6 +17,18 @@ from restore_lib.site import Site
 from tests.support.sites import open_site
 
 
+class Seconds(threading.Event):
+    """An event that is never set; waiting for it takes no time, and is counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited += timeout or 0.0
+        return False
+
+
 @pytest.fixture
 def site(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("TAPEFLOW__LIBRARY__LEASE", "1s")
@@ -64,6 +76,28 @@ def test_what_may_pass_is_tried_again_and_told(site: Site) -> None:
         "No drive is free. Trying again in 0.5 s.",
         "No drive is free. Trying again in 1 s.",
     ]
+
+
+def test_what_another_piece_of_the_crew_has_is_waited_for(site: Site) -> None:
+    crew = Crew(site, lambda _: None)
+    at_work, end = threading.Event(), threading.Event()
+
+    def long() -> None:
+        at_work.set()
+        assert end.wait(30)
+
+    other = threading.Thread(target=lambda: crew._patiently(long, threading.Event()))
+    other.start()
+    assert at_work.wait(30)
+    seconds = Seconds()
+
+    def blocked() -> None:
+        if seconds.waited < 3600:
+            raise DriveBusy("The volume is in use.")
+
+    crew._patiently(blocked, seconds)
+    end.set()
+    other.join()
 
 
 def test_patience_ends(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,12 +21,13 @@ from tests.cli.test_app import all_commands
 
 ROOT = Path(__file__).parents[2]
 CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")
+DAMAGE = (ROOT / "docs" / "damage-guide.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 
 
-def examples() -> Iterator[tuple[str, list[str]]]:
+def examples(document: str = CLI) -> Iterator[tuple[str, list[str]]]:
     """Yield each command of the examples, and the lines that it is said to print."""
-    for block in re.findall(r"```console\n(.*?)```", CLI, re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", document, re.DOTALL):
         command = ""
         output: list[str] = []
         for line in block.splitlines():
@@ -69,8 +70,9 @@ def run(command: str, code: int) -> str:
     return result.stdout
 
 
+@pytest.mark.parametrize(("document", "commands"), [(CLI, 40), (DAMAGE, 15)])
 def test_the_examples_run_and_print_what_they_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str, commands: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -81,7 +83,7 @@ def test_the_examples_run_and_print_what_they_say(
     (tmp_path / "bin" / "tapeflow").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     count = 0
-    for command, output in examples():
+    for command, output in examples(document):
         text, _, note = command.partition("  # exit code ")
         shown = [alike(line) for line in run(text, int(note or 0)).splitlines()]
         for line in output:
@@ -91,7 +93,7 @@ def test_the_examples_run_and_print_what_they_say(
             for vendor in open_vendors(load_config(tmp_path / "tapeflow.toml")):
                 vendor.work()
         count += 1
-    assert count > 40
+    assert count > commands
 
 
 def test_every_command_has_an_example() -> None:

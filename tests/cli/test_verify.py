@@ -1,7 +1,10 @@
+import base64
 from pathlib import Path
+from typing import Any
 
 from restore_lib.library.faults import Faults, write_faults
-from tests.support.commands import as_json, refused, succeeds
+from restore_lib.model.objects import display_key
+from tests.support.commands import as_json, keys_on, refused, succeeds
 from tests.support.sites import image, open_site
 
 
@@ -34,3 +37,28 @@ def test_a_damaged_volume_fails_and_is_named(cluster: Path) -> None:
 def test_nothing_to_verify_is_no_success(fresh: Path) -> None:
     assert as_json(fresh, "verify", code=4)["verdict"] == "not_checked"
     assert "TF0000L9" in refused(fresh, "verify", "--volume", "TF0000L9", code=64)
+
+
+def test_the_objects_on_a_damaged_volume_are_told_one_by_one(cluster: Path) -> None:
+    site = open_site(cluster)
+    write_faults(image(site, "TF0001L9"), Faults(unreadable_blocks=((1, 2, 3),)))
+    write_faults(image(site, "TF0005L9"), Faults(unreadable_blocks=((1, 2, 2),)))
+    site.close()
+    on_it = keys_on(cluster)["TF0001L9"]
+    damaged = ["--volume", "TF0001L9", "--volume", "TF0005L9"]
+    found = as_json(cluster, "verify", *damaged, "--objects", code=1)["objects"]
+    told = found["TF0001L9"]
+    assert {key(each) for each in told["listed"]} == on_it
+    bad = {key(each) for each in told["listed"] if each["state"] == "unreadable"}
+    assert 0 < len(bad) == told["unreadable"] < len(on_it)
+    assert told["readable"] == len(on_it) - len(bad)
+    assert found["TF0005L9"]["listed"] == []
+    text = succeeds(cluster, "verify", *damaged, code=1).stdout
+    assert f"Objects on TF0001L9: {told['readable']} readable, {len(bad)} unreadable" in text
+    assert "TF0005L9 holds parity" in text
+    assert all(display_key(each) in text for each in bad)
+    assert all(f" {display_key(each)}\n" not in text for each in on_it - bad)
+
+
+def key(each: dict[str, Any]) -> bytes:
+    return base64.b64decode(each["key_b64"]) if "key_b64" in each else each["key"].encode()

@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from demo.vendor import open_vendors
 from restore_lib.catalog import incidents, requests
 from restore_lib.catalog.recovery_points import newest_committed
 from restore_lib.catalog.volumes import volumes
+from restore_lib.errors import CatalogUnavailable
 from restore_lib.integrity.loss_scan import scan_for_loss
 from restore_lib.library.faults import Faults, write_faults
 from restore_lib.model.states import RequestState
@@ -140,6 +142,18 @@ def test_a_wave_restores_what_is_here(run: Run, site: Site, root: Path) -> None:
         assert requests.request(connection, request).state is RequestState.ENDED
 
 
+def test_a_courier_that_is_away_is_told_and_keeps_no_batch(
+    run: Run, site: Site, root: Path
+) -> None:
+    back_up(site)
+    start(site, prefix=b"")
+    shutil.rmtree(root / "van", ignore_errors=True)
+    (root / "van").write_text("not a folder")
+    done = run("restore_wave")
+    assert state_of(done, "advance") == "failed"
+    assert digests(root / "out") == digests(root / "live")
+
+
 def test_a_wave_with_nothing_to_read_is_skipped(run: Run, site: Site) -> None:
     done = run("restore_wave")
     assert done.state == "success"
@@ -181,6 +195,23 @@ def test_restore_reports_on_its_incident(run: Run, site: Site, root: Path) -> No
     assert done.state == "success"
     assert digests(root / "live") == before
     assert (root / "reports" / "restore-1.html").exists()
+
+
+def test_a_plan_whose_task_was_killed_is_taken_up(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*arguments: Any) -> None:
+        plan_restore(*arguments)
+        raise CatalogUnavailable("It goes away after the commit.")
+
+    back_up(site)
+    monkeypatch.setattr("restore_lib.restore.request.plan_restore", die)
+    monkeypatch.setattr("tapeflow_airflow.policies.FIRST_DELAY", timedelta())
+    done = run_with_waves(run, site, "restore", {"everything": True, "store": "live"})
+    assert done.state == "success"
+    with site.catalog.read() as connection:
+        [only] = requests.requests(connection)
+    assert only.state is RequestState.ENDED
 
 
 def test_a_restore_that_brings_nothing_back_fails(run: Run, site: Site, root: Path) -> None:

@@ -76,5 +76,6 @@ def test_a_scratch_store_with_something_in_it_is_refused(tmp_path: Path) -> None
 def test_only_the_named_objects_are_deleted(tmp_path: Path) -> None:
     site = make_site(tmp_path, blank=0)
     write_files(tmp_path / "out", {b"a/b": b"", b"a/c": b"", b"d": b""})
-    assert clean(site, "out", [b"a/b", b"gone", b"d"]) == 3
+    refused = [b"a//x", b"d" * 256]
+    assert clean(site, "out", [*refused, b"a/b", b"gone", b"d"]) == 5
     assert digests(tmp_path / "out").keys() == {b"a/c"}

@@ -8,6 +8,7 @@ import pytest
 from restore_lib.config import load_config
 from restore_lib.site import Site
 from restore_lib.tape.age import new_identity
+from tests.integrity.repairs import build
 from tests.support.clock import ManualClock
 
 CONFIG = """
@@ -49,6 +50,14 @@ def site(tmp_path: Path, live: Path, catalog_url: str) -> Iterator[Site]:
 def sqlite_site(tmp_path: Path, live: Path, sqlite_url: str) -> Iterator[Site]:
     """The site on SQLite alone, where the catalog's part is tested on both elsewhere."""
     opened = make_site(tmp_path, sqlite_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Iterator[Site]:
+    """A site whose backup lies on one set of 3+2 volumes, with two blank ones beside it."""
+    opened = build(tmp_path)
     yield opened
     opened.close()
 

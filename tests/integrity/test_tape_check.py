@@ -21,7 +21,7 @@ DATA = [hashlib.sha512(b"%d" % n).digest() * 8 for n in range(40)]
 
 
 class ListDrive:
-    """A drive over lists of blocks; ``bad`` raise when they are read."""
+    """A drive over lists of blocks; ``bad`` raise when read, block -1 when its file is gone to."""
 
     number = 0
 
@@ -44,6 +44,8 @@ class ListDrive:
     def locate(self, file: int, block: int = 0) -> None:
         if file >= len(self.files) or block > len(self.files[file]):
             raise EndOfData("The tape ends before.")
+        if (file, -1) in self.bad:
+            raise self.bad[file, -1]
         self.at = Position(file, block)
 
     def space_to_end(self) -> Position:
@@ -147,6 +149,7 @@ def test_the_closing_tape_file_of_a_closed_set_is_checked() -> None:
         ([], None),
         (sound, medium_errors((3, 1))),
         (sound, {(3, 1): EndOfData("The tape ends here.")}),
+        (sound, medium_errors((3, -1))),
     ]
     for closing, bad in cases:
         findings, done = check([*files, closing], bad, closed=True)

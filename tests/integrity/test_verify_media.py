@@ -12,7 +12,7 @@ from restore_lib.catalog import audit, verifications
 from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.catalog.tables import volumes
 from restore_lib.catalog.verifications import VolumeResult
-from restore_lib.catalog.volumes import history, known
+from restore_lib.catalog.volumes import change, history, known
 from restore_lib.errors import DriveBusy, LibraryOffline, Refused
 from restore_lib.integrity.tape_check import MAX_BAD_BLOCKS
 from restore_lib.integrity.verify_media import (
@@ -24,7 +24,7 @@ from restore_lib.integrity.verify_media import (
 from restore_lib.library.faults import DriveDies, Faults
 from restore_lib.library.mounting import mounted
 from restore_lib.model.verdict import Verdict
-from restore_lib.model.volume import Flag, Health, Volume
+from restore_lib.model.volume import Custody, Flag, Health, Volume
 from restore_lib.site import Site
 from tests.integrity.tapes import (
     BLOCK,
@@ -270,6 +270,17 @@ def test_a_volume_that_is_not_there_stays_unchecked(written: Site) -> None:
     assert (found.verified_at, found.health) == (None, Health.OK)
     assert verify_volume(written, run_id, PARITY).verdict is Verdict.PASSED
     assert finish_verification(written, run_id) is Verdict.PARTIAL
+
+
+def test_a_volume_that_was_sent_out_meanwhile_is_not_missing(written: Site) -> None:
+    plan = plan_verification(written)
+    written.library.export(DATA)
+    how: dict[str, Any] = {"actor": "ann", "reason": "to the vault", "at": written.clock.now()}
+    with written.catalog.write() as connection:
+        change(connection, [DATA], "custody", Custody.MOUNTABLE, Custody.NOTMOUNTABLE, **how)
+    result = verify_volume(written, begin_verification(written, plan, "ann"), DATA)
+    assert result.verdict is Verdict.NOT_CHECKED
+    assert volume(written, DATA).flags == frozenset()
 
 
 def test_zero_checked_never_passes(written: Site) -> None:

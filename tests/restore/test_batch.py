@@ -267,7 +267,11 @@ def test_a_key_that_is_gone_meanwhile_leaves_the_batch_as_it_is(site: Site, tmp_
     other.close()
     assert digests(tmp_path / "out") == {}
     assert health(site, "TF0000L9") is Health.OK
+    with site.catalog.read() as connection:
+        assert "identity" in (batches.batch(connection, batch.id).error or "")
     assert run_batch(site, batch.id, ACTOR).state is BatchState.DONE
+    with site.catalog.read() as connection:
+        assert batches.batch(connection, batch.id).error is None
 
 
 def test_a_batch_of_a_cancelled_request_is_not_begun(site: Site, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,56 @@ def test_an_abandoned_wave_is_taken_over(site: Site, tmp_path: Path) -> None:
     assert digests(tmp_path / "out") == digests(tmp_path / "live")
 
 
+def test_waiting_for_a_drive_is_no_try(site: Site, tmp_path: Path) -> None:
+    request_id = ask(site)
+    for _ in range(site.config.restore.rounds + 1):
+        assert flow.next_wave(site, "queued") is not None
+        advanced(site, timedelta(minutes=16))
+        flow.advance(site, ACTOR)
+    assert {row.attempts for row in items(site, request_id).values()} == {0}
+    wave = flow.next_wave(site, "queued")
+    assert wave is not None
+    begun, *_ = flow.wave_batches(site, wave.id)
+    with site.catalog.write() as connection:
+        batches.begin_batch(connection, begun, site.clock.now())
+    advanced(site, timedelta(minutes=16))
+    flow.advance(site, ACTOR)
+    assert {row.attempts for row in items(site, request_id).values()} == {0, 1}
+    finish(site, request_id)
+    assert digests(tmp_path / "out") == digests(tmp_path / "live")
+
+
+def test_a_courier_that_is_away_keeps_nothing_waiting_that_is_here(
+    site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "van").rename(tmp_path / "gone")
+    (tmp_path / "van").write_text("not a folder")
+    request_id = ask(site)
+    assert any(work.startswith("batch ") for work in flow.open_work(site))
+    done = flow.advance(site, ACTOR)
+    assert [problem.code for problem in done.problems] == ["courier_unavailable"]
+    assert "van" in done.as_dict()["problems"][0]
+    finish(site, request_id)
+    assert digests(tmp_path / "out") == digests(tmp_path / "live")
+
+
+def test_a_vault_that_left_the_config_keeps_no_other_restore(site: Site, tmp_path: Path) -> None:
+    ask(site)
+    with site.catalog.write() as connection:
+        how: dict[str, Any] = {"actor": ACTOR, "reason": "test", "at": site.clock.now()}
+        way = [Custody.MOUNTABLE, Custody.NOTMOUNTABLE, Custody.COURIER, Custody.VAULT]
+        for before, after in pairwise(way):
+            change(connection, [name(0)], "custody", before, after, place="vault:old", **how)
+    other = ask(site, RestoreSpec(store="live", keys=[_not_on(site, 0)], target="out"))
+    assert [problem.code for problem in flow.advance(site, ACTOR).problems] == ["refused"]
+    finish(site, other)
+    assert flow.is_ended(site, other)
+
+
+def _not_on(site: Site, position: int) -> bytes:
+    return next(key for key, barcode in holders(site).items() if barcode != name(position))
+
+
 def test_a_wave_at_work_is_not_abandoned(site: Site) -> None:
     ask(site)
     wave = flow.next_wave(site, "slow")
@@ -414,6 +465,31 @@ def test_volumes_in_a_vault_are_recalled_and_an_omitted_one_again(
     assert digests(tmp_path / "out") == digests(tmp_path / "live")
     with site.catalog.read() as connection:
         assert volume(connection, name(2)).custody is Custody.MOUNTABLE
+
+
+def test_what_a_truck_left_on_the_dock_is_taken_back_for_a_restore(
+    site: Site, tmp_path: Path
+) -> None:
+    send_out(site, plan_vault_out(site), ACTOR)
+    dock = tmp_path / "tapes" / "dock"
+    for position in (0, 1):
+        (dock / f"{name(position)}.tap").rename(dock.parent / f"hidden{position}")
+    for _ in range(4):
+        vendor(site)
+        receive(site, ACTOR)
+    (dock.parent / "hidden0").rename(dock / f"{name(0)}.tap")
+    request_id = ask(site)
+    assert f"volume {name(0)} of request {request_id}" in flow.open_work(site)
+    assert flow.advance(site, ACTOR).problems == []
+    with site.catalog.read() as connection:
+        assert volume(connection, name(0)).custody is Custody.MOUNTABLE
+        assert Flag.MISSING in volume(connection, name(1)).flags
+    for _ in range(12):
+        vendor(site)
+        flow.advance(site, ACTOR)
+        run_wave(site)
+    assert flow.is_ended(site, request_id)
+    assert digests(tmp_path / "out") == digests(tmp_path / "live")
 
 
 def test_the_whole_line_on_each_database(catalog_url: str, tmp_path: Path) -> None:

@@ -59,10 +59,15 @@ class Tapes:
         sourcing = Sourcing(volumes, {"set": SetShape(K, M, BLOCK)}, files)
         gathered = Gathered(folder)
         whole = []
-        for barcode, wanted in sourcing.wanted(items).items():
+        self.asked: list[tuple[str, set[tuple[int, int]]]] = []
+
+        def collect(barcode: str, wanted: set[tuple[int, int]]) -> None:
             assert barcode in volumes
+            self.asked.append((barcode, wanted))
             reader = TapeReader(self.library.load(barcode, 0, 1), BLOCK)
             whole.append(gathered.collect(barcode, wanted, reader))
+
+        sourcing.gather([e for item in items for e in item.extents], gathered, collect)
         return sourcing, gathered, whole
 
 
@@ -109,7 +114,7 @@ def test_any_k_volumes_give_every_extent(
     sourcing, gathered, whole = tapes.gather(positions, [wanted_item], folder)
     assert all(whole)
     lost = {e.position for e in extents} - set(positions)
-    assert sourcing.is_rebuilt(wanted_item) == bool(lost)
+    assert sourcing.is_rebuilt(wanted_item, gathered) == bool(lost)
     for e in extents:
         end = e.offset + e.stored_size
         assert b"".join(sourcing.payload(e, gathered)) == tapes.data[e.position][e.offset : end]
@@ -118,13 +123,36 @@ def test_any_k_volumes_give_every_extent(
 
 def test_only_the_rows_of_the_extents_are_read(tapes: Tapes, tmp_path: Path) -> None:
     direct = item(extent(1, 600, 1000))
-    sourcing, gathered, _ = tapes.gather([1], [direct], tmp_path)
-    assert sourcing.wanted([direct]) == {NAMES[1]: {(1, 1), (1, 2), (1, 3)}}
+    _, gathered, _ = tapes.gather([1], [direct], tmp_path)
+    assert tapes.asked == [(NAMES[1], {(1, 1), (1, 2), (1, 3)})]
     gathered.close()
     lost = item(extent(0, 5 * BLOCK, 10))
-    sourcing, gathered, _ = tapes.gather([1, 2, 3], [lost], tmp_path)
-    assert sourcing.wanted([lost]) == {NAMES[1]: {(1, 5)}, NAMES[3]: {(1, 5)}}
+    _, gathered, _ = tapes.gather([1, 2, 3, 4], [lost], tmp_path)
+    assert tapes.asked == [(NAMES[1], {(1, 5)}), (NAMES[3], {(1, 5)})]
     gathered.close()
+
+
+def test_one_bad_block_costs_k_block_reads(spoiled: Tapes, tmp_path: Path) -> None:
+    spoiled.spoil(1, 3)
+    long = item(extent(1, 0, 12 * BLOCK))
+    sourcing, gathered, _ = spoiled.gather(range(K + M), [long], tmp_path)
+    assert sourcing.is_rebuilt(long, gathered)
+    assert b"".join(sourcing.payload(long.extents[0], gathered)) == spoiled.data[1]
+    others = [(NAMES[0], {(1, 3)}), (NAMES[3], {(1, 3)})]  # the third file of data has ended
+    assert spoiled.asked == [(NAMES[1], {(1, row) for row in range(12)}), *others]
+    gathered.close()
+
+
+def test_each_row_is_rebuilt_from_any_k_volumes_that_have_it(
+    spoiled: Tapes, tmp_path: Path
+) -> None:
+    for position in range(K + M):
+        spoiled.spoil(position, position, position + 5)
+    for position in (0, 1):
+        whole = extent(position, 0, LENGTHS[position] * BLOCK)
+        sourcing, gathered, _ = spoiled.gather(range(K + M), [item(whole)], tmp_path)
+        assert b"".join(sourcing.payload(whole, gathered)) == spoiled.data[position]
+        gathered.close()
 
 
 def test_a_bad_block_fails_the_extents_that_need_it(spoiled: Tapes, tmp_path: Path) -> None:
@@ -133,7 +161,9 @@ def test_a_bad_block_fails_the_extents_that_need_it(spoiled: Tapes, tmp_path: Pa
     sourcing, gathered, whole = spoiled.gather([1, 2, 3], [item(good), item(bad)], tmp_path)
     assert sorted(whole) == [False, True, True]
     assert b"".join(sourcing.payload(good, gathered)) == spoiled.data[0][: 3 * BLOCK]
-    with pytest.raises(MediumError, match=f"Block 3 of tape file 1 of volume {NAMES[1]}"):
+    with pytest.raises(
+        MediumError, match=f"Block 3 of tape file 1 of volume {NAMES[0]} .* only 2 of"
+    ):
         list(sourcing.payload(bad, gathered))
     gathered.close()
 

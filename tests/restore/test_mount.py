@@ -1,9 +1,13 @@
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from restore_lib.catalog.volumes import history, volume
+from restore_lib.catalog.volumes import change, history, volume
 from restore_lib.errors import DriveBusy, LeaseLost, LibraryOffline, MediumError, VolumeAbsent
 from restore_lib.library.faults import DriveDies, Faults, write_faults
 from restore_lib.library.simh import TapeImage
@@ -128,6 +132,21 @@ def test_what_may_pass_is_not_the_volumes_fault(
     with pytest.raises(error):
         read(site)
     assert known(site).health is Health.OK
+
+
+def test_two_that_find_the_same_damage_mark_it_once(postgres_url: str, tmp_path: Path) -> None:
+    made = make_site(tmp_path, url=postgres_url)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    how: dict[str, Any] = {"actor": ACTOR, "reason": "a bad block", "at": made.clock.now()}
+    with ThreadPoolExecutor(1) as pool:
+        with made.catalog.write() as connection:
+            change(connection, [NAME], "health", Health.OK, Health.SUSPECT, **how)
+            other = pool.submit(Mounts(made, ACTOR).mark, NAME, Health.SUSPECT, "a bad block")
+            while not other.done() and not connection.execute(waiting).scalar_one():
+                threading.Event().wait(0.01)
+        other.result()
+    assert known(made).health is Health.SUSPECT
+    made.close()
 
 
 def test_marks_never_make_a_volume_better(site: Site) -> None:

@@ -171,6 +171,25 @@ def test_a_suspect_volume_is_read_at_first_and_passed_over_after_it_failed() -> 
     assert batch.volumes == ("S0P0",)
 
 
+def test_a_suspect_volume_is_read_again_when_what_stood_in_for_it_fails_too() -> None:
+    suspect: dict[str, dict[str, object]] = {"S0P0": {"health": Health.SUSPECT}}
+    [batch] = plan([need(1, 0, 0, attempts=2, last_error="medium_error")], suspect).batches
+    assert "S0P0" in batch.volumes
+    [batch] = plan([need(1, 0, 0, attempts=2, last_error="drive_busy")], suspect).batches
+    assert batch.volumes == ("S0P0",)
+    [batch] = plan([need(1, 0, 0, attempts=2, last_error="digest_mismatch")], suspect).batches
+    assert "S0P0" not in batch.volumes
+
+
+@pytest.mark.parametrize("custody", [Custody.NOTMOUNTABLE, Custody.COURIER])
+def test_a_volume_that_vanished_on_its_way_out_is_not_waited_for(custody: Custody) -> None:
+    gone: dict[str, object] = {"custody": custody, "flags": frozenset({Flag.MISSING})}
+    [batch] = plan([need(1, 0, 0)], {"S0P0": gone}).batches
+    assert "S0P0" not in batch.volumes
+    [batch] = plan([need(1, 0, 0)], {"S0P0": gone | {"flags": frozenset()}}).batches
+    assert batch.volumes == ("S0P0",)
+
+
 def test_of_two_suspects_that_parity_cant_replace_both_one_is_tried_after_the_other() -> None:
     changed: dict[str, dict[str, object]] = {
         barcode: {"health": Health.SUSPECT} for barcode in ("S0P0", "S0P1")
@@ -194,12 +213,33 @@ def test_after_wrong_bytes_another_survivor_is_left_out_each_time() -> None:
     assert sorted(left_out) == ["S0P1", "S0P2", "S0P3", "S0P4"]
 
 
-def test_after_a_bad_block_the_sound_volumes_are_taken() -> None:
+def test_after_a_bad_block_the_sound_volumes_are_taken_first_and_then_all() -> None:
     changed = lose("S0P0") | {"S0P1": {"health": Health.SUSPECT}}
-    for attempts in range(5):
+    for attempts, taken in enumerate([{"S0P2", "S0P3", "S0P4"}] * 2):
         again = need(1, 0, 0, attempts=attempts, last_error="medium_error")
         [batch] = plan([again], changed).batches
-        assert set(batch.volumes) == {"S0P2", "S0P3", "S0P4"}
+        assert set(batch.volumes) == taken
+    again = need(1, 0, 0, attempts=2, last_error="medium_error")
+    [batch] = plan([again], changed).batches
+    assert set(batch.volumes) == {"S0P1", "S0P2", "S0P3", "S0P4"}
+
+
+def test_after_a_bad_block_the_volume_itself_still_gives_the_others() -> None:
+    changed: dict[str, dict[str, object]] = {
+        "S0P0": {"health": Health.SUSPECT},
+        "S0P4": {"custody": Custody.VAULT},
+    }
+    again = need(1, 0, 0, attempts=1, last_error="medium_error")
+    [batch] = plan([again], changed).batches
+    assert (batch.kind, set(batch.volumes)) == (BatchKind.GATHER, {"S0P0", "S0P1", "S0P2", "S0P3"})
+    [batch] = plan([replace(again, attempts=2)], changed).batches
+    assert set(batch.volumes) == {f"S0P{position}" for position in range(K + M)}
+    [batch] = plan([again], changed | lose("S0P1", "S0P2", "S0P3")).batches
+    assert (batch.kind, batch.volumes) == (BatchKind.READ, ("S0P0",))
+
+
+def test_a_retired_volume_is_not_read() -> None:
+    assert not readable(member(0, 0, content=Content.RETIRED))
 
 
 @pytest.mark.parametrize("flag", [Flag.FOREIGN, Flag.LABEL_MISMATCH])

@@ -1,7 +1,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,19 @@ def test_a_verified_object_appears_with_its_time_and_mode(desk: Desk) -> None:
     assert path.read_bytes() == b"hello"
     assert path.stat().st_mtime == AT.timestamp()
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_what_came_to_stand_there_during_the_read_is_kept(desk: Desk) -> None:
+    def slow() -> Iterator[tuple[BatchExtent, io.BytesIO]]:
+        yield from streams(desk.payload(b"hello"))
+        (desk.out / "a").mkdir()
+        (desk.out / "a" / "b").write_bytes(b"newer work")
+
+    publisher = desk.publisher()
+    assert publisher.standing(item(b"hello")) is None
+    outcome = publisher.publish(item(b"hello"), slow(), Way.TAPE)
+    assert outcome.state is ItemState.KEPT
+    assert (desk.out / "a" / "b").read_bytes() == b"newer work"
 
 
 def test_an_object_in_parts_is_put_together(desk: Desk) -> None:

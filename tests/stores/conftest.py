@@ -123,6 +123,14 @@ def failing(data: bytes, error: Exception) -> Iterable[bytes]:
     raise error
 
 
+def made_old(leftover: Path) -> Path:
+    """Make an unfinished file one that was begun, and last changed, long ago."""
+    _, token = leftover.name.split("-")
+    old = leftover.rename(leftover.with_name(f"1-{token}"))
+    os.utime(old, (1, 1))
+    return old
+
+
 def noise(size: int) -> bytes:
     """Return the same ``size`` bytes each time, without a pattern in them."""
     return random.Random(0).randbytes(size)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -23,7 +24,7 @@ from restore_lib.errors import (
     StoreUnavailable,
 )
 from restore_lib.stores.local import LocalStore
-from tests.stores.conftest import as_unprivileged, get, keys, noise, put, small_disk
+from tests.stores.conftest import as_unprivileged, get, keys, made_old, noise, put, small_disk
 
 PART = st.binary(min_size=1, max_size=3).map(lambda name: bytes(c or 1 for c in name))
 PARTS = PART.filter(lambda name: b"/" not in name and name not in {b".", b".."})
@@ -224,10 +225,25 @@ def test_what_a_killed_put_leaves_is_not_listed_and_is_swept(store: LocalStore, 
         assert get(store, b"key") == b"old"
         put(LocalStore("disk", root), b"key", b"new")
         assert leftover.exists()
-        os.utime(leftover, (1, 1))
+        leftover = made_old(leftover)
         put(LocalStore("disk", root), b"key", b"newer")
         assert not leftover.exists()
         assert get(store, b"key") == b"newer"
+
+
+def test_a_sweep_leaves_an_old_object_that_is_about_to_get_its_name(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = LocalStore._publish
+
+    def meanwhile(self: LocalStore, *args: Any) -> None:
+        if self is store:
+            put(LocalStore("other", root), b"other")
+        publish(self, *args)
+
+    monkeypatch.setattr(LocalStore, "_publish", meanwhile)
+    put(store, b"key", modified_at=datetime(2012, 1, 1, tzinfo=UTC))
+    assert keys(store) == [b"key", b"other"]
 
 
 def test_put_is_on_the_disk_before_its_name_is(

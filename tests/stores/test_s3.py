@@ -141,6 +141,30 @@ def test_versions(s3_server: S3Server) -> None:
     assert get(store, b"key", version=new.version) == b"new"
 
 
+def test_the_null_version_is_none_since_it_can_be_written_over(s3_server: S3Server) -> None:
+    bucket = s3_server.bucket(versioned=True)
+    suspended = {"Status": "Suspended"}
+    s3_server.client().put_bucket_versioning(Bucket=bucket, VersioningConfiguration=suspended)
+    store = s3_server.store(bucket)
+    put(store, b"key", b"old")
+    (old,) = store.list()
+    put(store, b"key", b"new")
+    (new,) = store.list()
+    assert (old.version, new.version) == (None, None)
+    assert old.etag != new.etag
+    head = store.head(b"key")
+    assert head is not None
+    assert (head.version, head.etag) == (new.version, new.etag)
+
+
+def test_an_object_of_the_prefix_itself_is_not_listed(s3_server: S3Server) -> None:
+    bucket = s3_server.bucket()
+    s3_server.client().put_object(Bucket=bucket, Key="folder/", Body=b"")
+    store = s3_server.store(bucket, prefix="folder/")
+    put(store, b"key")
+    assert keys(store) == [b"key"]
+
+
 @pytest.mark.parametrize("versioned", [False, True])
 def test_a_listing_of_many_pages(
     s3_server: S3Server, versioned: bool, monkeypatch: pytest.MonkeyPatch
@@ -189,7 +213,8 @@ def test_a_bucket_that_is_not_there(s3_server: S3Server) -> None:
         ("400 Bad Request", "ExpiredToken", ConfigError, ConfigError, ConfigError),
         ("403 Forbidden", "InvalidObjectState", ConfigError, ObjectUnreadable, ConfigError),
         ("507 Full", "XMinioStorageFull", DiskFull, DiskFull, DiskFull),
-        ("400 Bad Request", "MetadataTooLarge", ConfigError, Refused, Refused),
+        ("400 Bad Request", "MetadataTooLarge", ConfigError, ObjectUnreadable, Refused),
+        ("400 Bad Request", "KMS.DisabledException", ConfigError, ObjectUnreadable, Refused),
     ],
 )
 def test_what_the_service_answers_becomes_one_of_our_errors(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from restore_lib.errors import (
 from restore_lib.stores import sftp_protocol
 from restore_lib.stores.sftp import SftpStore
 from restore_lib.stores.sftp_protocol import SftpChannel
-from tests.stores.conftest import failing, get, keys, noise, put, small_disk
+from tests.stores.conftest import failing, get, keys, made_old, noise, put, small_disk
 from tests.support.sshd import Sshd, free_port
 
 
@@ -128,7 +129,7 @@ def test_a_server_that_dies_during_a_put(own_sshd: Sshd, own_store: SftpStore, r
     assert get(own_store, b"key") == b"old"
     put(own_store, b"key", b"new")
     assert leftover.exists()
-    os.utime(leftover, (1, 1))
+    leftover = made_old(leftover)
     with contextlib.closing(own_sshd.store(root)) as later:
         put(later, b"key", b"newer")
     assert not leftover.exists()
@@ -190,6 +191,23 @@ def test_links_and_special_files_are_no_objects(
     assert [path.name for path in outside.iterdir()] == ["secret"]
     assert (outside / "secret").read_bytes() == b"secret"
     assert get(store, b"file") == b"mine"
+
+
+def test_a_sweep_leaves_an_old_object_that_is_about_to_get_its_name(
+    store: SftpStore, sshd: Sshd, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = SftpStore._publish
+
+    def meanwhile(self: SftpStore, *args: Any) -> None:
+        if self is store:
+            other = sshd.store(root)
+            put(other, b"other")
+            other.close()
+        publish(self, *args)
+
+    monkeypatch.setattr(SftpStore, "_publish", meanwhile)
+    put(store, b"key", modified_at=datetime(2012, 1, 1, tzinfo=UTC))
+    assert keys(store) == [b"key", b"other"]
 
 
 def test_a_planted_temporary_folder_is_not_followed(

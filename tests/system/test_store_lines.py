@@ -129,3 +129,23 @@ def test_a_name_that_the_target_can_not_hold_fails_by_name(site: Site, target: s
         refused = requests.keys_in(connection, request_id, ItemState.FAILED, 10)
     assert counts[ItemState.RESTORED] == len(held)
     assert refused == [b"notes/../up.txt"]
+
+
+def test_an_object_that_the_service_refuses_to_read_is_named_and_the_others_are_backed_up(
+    site: Site, cloud: S3Server
+) -> None:
+    store = site.store("cloud")
+    for key in (b"sealed", b"open"):
+        store.put(key, [b"data"], size=4, sha256=hashlib.sha256(b"data").hexdigest())
+
+    def fail(method: str, path: str) -> tuple[str, str] | None:
+        sealed = method in {"GET", "HEAD"} and path.endswith("/sealed")
+        return ("400 Bad Request", "InvalidRequest") if sealed else None
+
+    cloud.fail = fail
+    point = begin_backup(site, "cloud", ACTOR)
+    for job_id in job_ids(site, point.id):
+        run_job(site, job_id, ACTOR)
+    summary = commit_backup(site, point.id, ACTOR).summary
+    assert set(summary["unreadable"]) == {"sealed"}
+    assert summary["backed_up"] == 1

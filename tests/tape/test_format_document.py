@@ -48,7 +48,7 @@ def test_tape_files_are_documented(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", [b"a", b"\xff"])
 def test_index_fields_are_documented(key: bytes) -> None:
-    cut = replace(meta(key), part=1, parts=1, object_size=3, object_sha256=DIGEST)
+    cut = replace(meta(key), part=1, parts=1, object_size=3, object_sha256=DIGEST, etag="x")
     line = json.loads(encode_line(replace(MEMBER, meta=cut)))
     assert set(line) <= NAMED
     assert len(line) == len(fields(MEMBER)) + len(fields(cut)) - 1

@@ -29,7 +29,14 @@ def with_volume(**changes: object) -> bytes:
     members = {e.name: e.read() for e in tar.entries(io.BytesIO(encode_label(LABEL)))}
     volume = json.loads(members["VOLUME.json"]) | changes
     kept = {name: value for name, value in volume.items() if value is not None}
-    return tar.archive(members | {"VOLUME.json": json.dumps(kept).encode()}, LABEL.block_size)
+    return sealed(members | {"VOLUME.json": json.dumps(kept).encode()})
+
+
+def sealed(members: dict[str, bytes]) -> bytes:
+    """Return a label with these members and a manifest that is true of them."""
+    own = {name: data for name, data in members.items() if name != tar.MANIFEST}
+    lines = [tar.manifest_line(name, tar.sha256_of(data)) for name, data in own.items()]
+    return tar.archive(own | {tar.MANIFEST: "".join(lines).encode()}, LABEL.block_size)
 
 
 @given(
@@ -50,7 +57,7 @@ def test_a_label_parses_back(k: int, m: int, block_size: int, data: st.DataObjec
 
 def test_a_label_has_the_documented_members_and_fields() -> None:
     with tarfile.open(fileobj=io.BytesIO(encode_label(LABEL))) as archive:
-        assert archive.getnames() == ["VOLUME.json", "RESTORE.txt"]
+        assert archive.getnames() == ["VOLUME.json", "RESTORE.txt", "MANIFEST.sha256"]
         file = archive.extractfile("VOLUME.json")
         assert file is not None
         assert json.load(file) == {
@@ -115,6 +122,17 @@ def test_a_label_without_its_text_or_not_in_blocks_is_corrupt() -> None:
         decode_label(tar.archive({"VOLUME.json": volume}, 512))
     with pytest.raises(CorruptTapeFile, match="whole number of blocks"):
         decode_label(encode_label(LABEL)[:-512])
+
+
+def test_a_label_without_its_manifest_or_with_another_one_is_corrupt() -> None:
+    members = {e.name: e.read() for e in tar.entries(io.BytesIO(encode_label(LABEL)))}
+    assert sealed(members) == encode_label(LABEL)
+    flipped = members["VOLUME.json"].replace(b'"example"', b'"exbmple"')
+    with pytest.raises(CorruptTapeFile, match="not what its MANIFEST"):
+        decode_label(tar.archive(members | {"VOLUME.json": flipped}, LABEL.block_size))
+    del members[tar.MANIFEST]
+    with pytest.raises(CorruptTapeFile, match="no MANIFEST"):
+        decode_label(tar.archive(members, LABEL.block_size))
 
 
 @pytest.mark.parametrize(("k", "m", "block"), [(0, 0, 512), (29, 1, 512), (1, 5, 512), (1, 1, 0)])

@@ -21,6 +21,7 @@ metas = st.builds(
     modified_at=st.datetimes(timezones=st.just(UTC)),
     content_type=st.none() | st.text(),
     metadata=st.dictionaries(st.text(), st.text(), max_size=3),
+    etag=st.none() | st.text(),
 )
 members = st.builds(
     Member,

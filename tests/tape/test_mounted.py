@@ -121,8 +121,22 @@ def test_where_there_is_no_index_it_is_a_medium_error(
     data, summary = segment(tmp_path)
     write(drive, encode_label(LABEL))
     write(drive, data)
-    with pytest.raises(MediumError, match="of volume V00001 has no INDEX"):
+    with pytest.raises(MediumError, match="of volume V00001 has no sound INDEX"):
         sealed_index(drive, 512, file, summary.index_offset + shift)
+
+
+def test_an_index_that_is_not_as_it_was_written_is_a_medium_error(
+    drive: Drive, tmp_path: Path
+) -> None:
+    data, summary = segment(tmp_path)
+    for place in (0, len(summary.sealed_index) - 1):
+        flipped = bytearray(data)
+        flipped[summary.index_offset + place] ^= 1
+        drive.rewind()
+        write(drive, encode_label(LABEL))
+        write(drive, bytes(flipped))
+        with pytest.raises(MediumError, match="no sound INDEX"):
+            sealed_index(drive, 512, 1, summary.index_offset)
 
 
 def test_an_index_in_a_bad_block_is_a_medium_error(library: VirtualLibrary, tmp_path: Path) -> None:

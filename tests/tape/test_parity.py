@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from restore_lib.errors import DiskFull
 from restore_lib.tape import parity
 from restore_lib.tape.parity import Rebuilder, encode_parity
 
@@ -143,3 +144,11 @@ def test_segments_that_are_not_whole_blocks_are_refused(tmp_path: Path) -> None:
     for segments in ([bytes(BLOCK), b"x"], [], [bytes(BLOCK)] * 3):
         with pytest.raises(ValueError, match="segments in whole blocks"):
             encode_parity(write(tmp_path, segments), [tmp_path / "p"], BLOCK, k=2)
+
+
+@pytest.mark.parametrize("blocks", [1, 4096])
+def test_a_full_disk_is_said_so(tmp_path: Path, blocks: int) -> None:
+    (tmp_path / "parity").symlink_to("/dev/full")
+    data = write(tmp_path, [os.urandom(blocks * BLOCK)] * 2)
+    with pytest.raises(DiskFull, match=str(tmp_path)):
+        encode_parity(data, [tmp_path / "parity"], BLOCK)

@@ -1,10 +1,13 @@
 """What happens when volumes come, do not come, or come though nobody asked for them."""
 
+import json
+
 import pytest
 
 from restore_lib.errors import Refused
 from restore_lib.library.virtual import VirtualLibrary
 from restore_lib.model.volume import Custody, Flag, Health, Reason
+from restore_lib.vault.documents import DeliveryNote
 from restore_lib.vault.outbound import plan_vault_out, send_out
 from restore_lib.vault.recalls import recall
 from restore_lib.vault.receiving import receive
@@ -185,6 +188,35 @@ def test_a_volume_that_came_though_not_acknowledged_is_not_asked_for_for_ever(
     assert shipment(vaulted, ids[0])["state"] == "closed"
     assert shipment(vaulted, follower)["state"] in {"closed", "cancelled"}
     assert vaulted.volumes()["A000"].custody is Custody.MOUNTABLE
+    vaulted.check_books()
+
+
+def test_a_second_truck_of_a_shipment_brings_what_was_asked_for_again(
+    vaulted: VaultWorld,
+) -> None:
+    vaulted.omit(["A000"], "shipment")
+    (asked,) = ask(vaulted, *neighbours(vaulted))
+    vaulted.vendor_works()
+    first = next((vaulted.courier / "inbox").glob("delivery*"))
+    paper = json.loads(first.read_bytes())
+    paper["volumes"].remove("A000")
+    first.write_text(json.dumps(paper))
+    home = vaulted.volumes()["A000"].place.replace("vault:", "vault-")
+    (follower,) = receive(vaulted.site, "ann").recalled
+    (vaulted.tapes / home / "A000.tap").rename(vaulted.tapes / "dock/A000.tap")
+    second = DeliveryNote(
+        cluster="test",
+        shipment=asked,
+        vault=home.removeprefix("vault-"),
+        issued_at=vaulted.clock.now(),
+        volumes=("A000",),
+    )
+    vaulted.vendors[0].courier.send(second)
+    assert "A000" in receive(vaulted.site, "ann").received
+    vaulted.settle()
+    assert shipment(vaulted, follower)["state"] in {"closed", "cancelled"}
+    volume = vaulted.volumes()["A000"]
+    assert (volume.custody, volume.health) == (Custody.MOUNTABLE, Health.OK)
     vaulted.check_books()
 
 

@@ -84,4 +84,8 @@ def test_a_shipment_to_the_vault_is_announced_so_many_times(vault_world: VaultWo
         assert overdue(vault_world.site, "ann").overdue == ("A000",)
     vault_world.clock.advance(10 * TWICE_TRANSIT)
     assert not overdue(vault_world.site, "ann").changed
-    assert vault_world.volumes()["A000"].health is Health.OK
+    volume = vault_world.volumes()["A000"]
+    assert (volume.health, volume.flags) == (Health.OK, frozenset({Flag.OVERDUE, Flag.MISSING}))
+    vault_world.settle()
+    volume = vault_world.volumes()["A000"]
+    assert (volume.custody, volume.flags) == (Custody.VAULT, frozenset())

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from restore_lib.catalog import audit
-from restore_lib.errors import CatalogUnavailable
+from restore_lib.errors import CatalogUnavailable, CourierUnavailable
 from restore_lib.model.volume import Custody, Reason
 from restore_lib.site import Site
 from restore_lib.vault import receiving
@@ -152,6 +153,21 @@ def test_an_error_with_one_paper_keeps_it_waiting_and_no_other_back(
     assert [name.partition("-")[0] for name in names] == ["acknowledgement"]
     assert not receive(recalled.site, "ann").changed
     assert not waiting(recalled.site)
+
+
+def test_a_courier_that_is_away_keeps_no_other_back(recalled: VaultWorld) -> None:
+    text = recalled.config_path.read_text()
+    away = '[couriers.absent]\npath = "away"\n[couriers.vendor]'
+    recalled.config_path.write_text(text.replace("[couriers.vendor]", away))
+    recalled.restart()
+    recalled.vendor_works()
+    shutil.rmtree(recalled.root / "away")
+    (recalled.root / "away").write_text("not a folder")
+    assert needs_attention(recalled.site)
+    with pytest.raises(CourierUnavailable, match="absent"):
+        receive(recalled.site, "ann")
+    assert inbound(recalled)["state"] == "closed"
+    assert not any((recalled.courier / "inbox").iterdir())
 
 
 def test_many_at_once_do_the_work_once(catalog_url: str, tmp_path: Path) -> None:

@@ -1,0 +1,182 @@
+"""Backup and restore against their peers: `python -m benchmarks.datapath [--json]`.
+
+Each round gives every contender a fresh repository, one after the other, so that what else the
+machine does in between hits all of them; the medians over the rounds are reported.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders import Borg, Contender, Pipe, Restic, Tapeflow, install, versions
+from benchmarks.corpus import Corpus, Shape, make_corpus
+from benchmarks.limits import limits
+from benchmarks.measure import Cost
+
+_HOME = Path(__file__).resolve().parent.parent / "var" / "bench"
+_BACKUP_STAGES = (
+    "sha256",
+    "zstd -1",
+    "age encrypt",
+    "parity 4+2",
+    "disk write and read back, 4+2",
+)
+_RESTORE_STAGES = ("sha256", "age decrypt", "disk write")
+
+
+@dataclass
+class Series:
+    """What one contender cost in each round."""
+
+    name: str
+    does: str
+    backup: list[Cost] = field(default_factory=list)
+    restore: list[Cost] = field(default_factory=list)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table or JSON, and return 0."""
+    options = _options(arguments)
+    _HOME.mkdir(parents=True, exist_ok=True)
+    borg = install(_HOME)
+    corpus = make_corpus(_HOME, Shape.scaled(options.scale))
+    _tell(f"Corpus: {corpus.files:,} files, {corpus.size / 1e9:.2f} GB.")
+    makers: dict[str, Callable[[Path], Contender]] = {
+        "tapeflow": Tapeflow,
+        "tapeflow 4+0": lambda folder: Tapeflow(
+            folder,
+            parity=0,
+            name="tapeflow 4+0",
+            does="as tapeflow, without parity; still read back",
+        ),
+        "restic": Restic,
+        "borg": lambda folder: Borg(folder, borg),
+        "tar|zstd|age": Pipe,
+    }
+    chosen = {name: maker for name, maker in makers.items() if name in (options.only or makers)}
+    stages = limits(_HOME)
+    series = _measure(corpus, chosen, options.rounds)
+    result = {
+        "machine": {"cores": os.cpu_count(), "processor": _processor(), "peers": versions(borg)},
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "corpus": {"files": corpus.files, "bytes": corpus.size},
+        "rounds": options.rounds,
+        "backup": rows(series, corpus, "backup", min(stages[name] for name in _BACKUP_STAGES)),
+        "restore": rows(series, corpus, "restore", min(stages[name] for name in _RESTORE_STAGES)),
+        "stages_alone": stages,
+    }
+    print(json.dumps(result, indent=2) if options.json else report(result))
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.datapath", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each one runs (3)")
+    parser.add_argument("--scale", type=float, default=1.0, help="part of the corpus (1.0)")
+    parser.add_argument("--only", action="append", metavar="NAME", help="run just this one")
+    return parser.parse_args(arguments)
+
+
+def _measure(
+    corpus: Corpus, makers: dict[str, Callable[[Path], Contender]], rounds: int
+) -> list[Series]:
+    found: dict[str, Series] = {}
+    for number in range(1, rounds + 1):
+        for maker in makers.values():
+            folder = _HOME / "run"
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            contender = maker(folder)
+            contender.prepare(corpus.folder)
+            one = found.setdefault(contender.name, Series(contender.name, contender.does))
+            one.backup.append(contender.backup(corpus.folder))
+            one.restore.append(contender.restore())
+            _check(corpus, contender.restored())
+            _tell(
+                f"round {number}, {one.name}: backup {one.backup[-1].seconds:.1f} s, "
+                f"restore {one.restore[-1].seconds:.1f} s"
+            )
+            shutil.rmtree(folder)
+    return list(found.values())
+
+
+def _check(corpus: Corpus, folder: Path) -> None:
+    """Refuse a result that did not bring every file back."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    if (len(sizes), sum(sizes)) != (corpus.files, corpus.size):
+        raise SystemExit(f"{folder} holds {len(sizes)} files, not the {corpus.files} of the corpus")
+
+
+def rows(series: Sequence[Series], corpus: Corpus, what: str, limit: float) -> list[dict[str, Any]]:
+    """Return what each contender did in MB/s of source data, set against the others."""
+    found: list[dict[str, Any]] = []
+    for one in series:
+        costs: list[Cost] = getattr(one, what)
+        found.append(
+            {
+                "name": one.name,
+                "mb_per_s": corpus.size / 1e6 / statistics.median(cost.seconds for cost in costs),
+                "peak_mb": statistics.median(cost.peak for cost in costs) / 1e6,
+                "cpu_s_per_gb": statistics.median(cost.cpu for cost in costs) / corpus.size * 1e9,
+                "seconds": [round(cost.seconds, 2) for cost in costs],
+                "does": one.does,
+            }
+        )
+    peers = [row["mb_per_s"] for row in found if not row["name"].startswith("tapeflow")]
+    for row in found:
+        row["to_fastest_peer"] = row["mb_per_s"] / max(peers) if peers else None
+        row["to_limit"] = row["mb_per_s"] / limit
+    return found
+
+
+def report(result: dict[str, Any]) -> str:
+    """Return a result as a text with tables."""
+    machine = result["machine"]
+    title = (
+        f"{result['measured_at'][:10]}, {machine['cores']} cores of {machine['processor']}; "
+        f"{result['corpus']['files']:,} files, {result['corpus']['bytes'] / 1e9:.2f} GB; "
+        f"medians of {result['rounds']} rounds"
+    )
+    lines = [title]
+    for what in ("backup", "restore"):
+        lines += [
+            "",
+            f"| {what} | MB/s | to fastest peer | to limit | peak MB | CPU s/GB |",
+            "|---|--:|--:|--:|--:|--:|",
+        ]
+        for row in result[what]:
+            ratio = "" if row["to_fastest_peer"] is None else f"{row['to_fastest_peer']:.2f}"
+            lines.append(
+                f"| {row['name']} | {row['mb_per_s']:.0f} | {ratio} | {row['to_limit']:.0%} "
+                f"| {row['peak_mb']:.0f} | {row['cpu_s_per_gb']:.1f} |"
+            )
+    lines += ["", "What each does:"]
+    lines += [f"- {row['name']}: {row['does']}" for row in result["backup"]]
+    lines += ["", "One stage alone on all cores, MB/s of source data:"]
+    lines += [f"- {name}: {rate:.0f}" for name, rate in result["stages_alone"].items()]
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,106 @@
+"""What each necessary stage alone could do on all cores of this machine, measured."""
+
+import hashlib
+import os
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import pyrage
+import zstandard
+from pyeclib.ec_iface import ECDriver
+
+_CHUNK = 4 << 20
+_K, _M = 4, 2
+
+
+def limits(folder: Path, size: int = 64 << 20) -> dict[str, float]:
+    """Return MB/s of source data for each stage, all cores at work on it and on nothing else.
+
+    Parity and disk are counted for the 4+2 tape files that each byte of source data becomes a part
+    of: half as much again is written, flushed, and read back. Each core gets ``size`` bytes, the
+    disk 32 times as many.
+    """
+    found = {name: _on_all_cores(name, size) for name in _STAGES}
+    return found | _disk(folder, 32 * size)
+
+
+def _on_all_cores(name: str, size: int) -> float:
+    cores = os.cpu_count() or 1
+    with get_context("spawn").Pool(cores) as pool:
+        pool.map(_stage, [(name, 0)] * cores, chunksize=1)
+        rates = pool.map(_stage, [(name, size)] * cores, chunksize=1)
+    return sum(rates)
+
+
+def _stage(work: tuple[str, int]) -> float:
+    name, size = work
+    chunks = [random.randbytes(_CHUNK) for _ in range(max(1, size // _CHUNK))]
+    prepared = _STAGES[name](chunks)
+    begun = time.perf_counter()
+    for one in prepared:
+        one()
+    return len(chunks) * _CHUNK / (time.perf_counter() - begun) / 1e6
+
+
+def _sha256(chunks: list[bytes]) -> list[Callable[[], object]]:
+    return [partial(hashlib.sha256, chunk) for chunk in chunks]
+
+
+def _zstd(chunks: list[bytes]) -> list[Callable[[], object]]:
+    packer = zstandard.ZstdCompressor(level=1)
+    return [partial(packer.compress, chunk) for chunk in chunks]
+
+
+def _encrypt(chunks: list[bytes]) -> list[Callable[[], object]]:
+    key = pyrage.x25519.Identity.generate().to_public()
+    return [partial(pyrage.encrypt, chunk, [key]) for chunk in chunks]
+
+
+def _decrypt(chunks: list[bytes]) -> list[Callable[[], object]]:
+    identity = pyrage.x25519.Identity.generate()
+    sealed = [pyrage.encrypt(chunk, [identity.to_public()]) for chunk in chunks]
+    return [partial(pyrage.decrypt, chunk, [identity]) for chunk in sealed]
+
+
+def _parity(chunks: list[bytes]) -> list[Callable[[], object]]:
+    code = ECDriver(k=_K, m=_M, ec_type="isa_l_rs_cauchy")
+    return [partial(code.encode, chunk) for chunk in chunks]
+
+
+_STAGES = {
+    "sha256": _sha256,
+    "zstd -1": _zstd,
+    "age encrypt": _encrypt,
+    "age decrypt": _decrypt,
+    "parity 4+2": _parity,
+}
+
+
+def _disk(folder: Path, total: int) -> dict[str, float]:
+    """Return what the disk takes, flushed, and what reading that again adds."""
+    path = folder / "limit.bin"
+    data = random.randbytes(_CHUNK)
+    os.sync()
+    try:
+        begun = time.perf_counter()
+        with path.open("wb", buffering=0) as file:
+            for _ in range(total // _CHUNK):
+                file.write(data)
+            os.fsync(file.fileno())
+        written = time.perf_counter()
+        with path.open("rb", buffering=0) as file:
+            while file.read(_CHUNK):
+                pass
+        ended = time.perf_counter()
+    finally:
+        path.unlink(missing_ok=True)
+    plain = total / 1e6
+    share = _K / (_K + _M)
+    return {
+        "disk write": plain / (written - begun),
+        "disk write and read back, 4+2": share * plain / (ended - begun),
+    }
