@@ -22,18 +22,10 @@ from restore_lib.library.base import Drive
 from restore_lib.library.mounting import mounted
 from restore_lib.model.volume import Content, Flag, Health
 from restore_lib.site import Site
+from restore_lib.tape.closing import write_closing_file
 from restore_lib.tape.label import Label
 from restore_lib.tape.mounted import read_label, sealed_index
-from restore_lib.tape.streams import digest_of, disk_errors
-from restore_lib.tape.volume_index import (
-    Stripe,
-    StripeMember,
-    StripeTable,
-    TapeFile,
-    VolumeIndex,
-    encode_stripe_table,
-    write_volume_index,
-)
+from restore_lib.tape.volume_index import StripeMember
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +161,23 @@ class Writer:
         """Write the last tape file; a volume without room for it does with its segments' own."""
         path = load.folder / f"closing-{label.position:02d}"
         done = load.tape_set.stripes + len(load.staged)
-        if label.is_parity:
-            with disk_errors(path):
-                path.write_bytes(encode_stripe_table(_stripe_table(load, label, committed)))
-        else:
-            _write_index(drive, path, label, load, committed)
-        with path.open("rb") as closing:
-            size, sha256 = digest_of(closing)
+        at_hand = {s.number: s.files[label.position].sealed_index for s in load.staged}
+        offsets = {f.stripe: f.index_offset for f in committed if f.position == label.position}
+
+        def sealed(number: int) -> bytes:
+            staged = at_hand.get(number)
+            if staged is not None:
+                return staged
+            return sealed_index(drive, label.block_size, number, offsets[number] or 0)
+
+        written: list[SetFile | NewTapeFile] = [*committed, *_new_files(load)]
+        members = [
+            (file.stripe, StripeMember(file.position, file.barcode, file.blocks, file.sha256))
+            for file in written
+        ]
+        closing = write_closing_file(path, label, members, sealed)
         if append_files(drive, label, done, [path]):
-            read_back(drive, label, done, [(size // label.block_size, sha256)])
+            read_back(drive, label, done, [(closing.blocks, closing.sha256)])
         path.unlink()
 
     def _label(self, tape_set: TapeSet, position: int) -> Label:
@@ -302,42 +302,3 @@ def _new_files(load: Load) -> list[NewTapeFile]:
         for stripe in load.staged
         for file in stripe.files
     ]
-
-
-def _stripe_table(load: Load, label: Label, committed: Sequence[SetFile]) -> StripeTable:
-    members: dict[int, list[StripeMember]] = {}
-    for file in committed:
-        members.setdefault(file.stripe, []).append(
-            StripeMember(file.position, file.barcode, file.blocks, file.sha256)
-        )
-    for new in _new_files(load):
-        members.setdefault(new.stripe, []).append(
-            StripeMember(new.position, new.barcode, new.blocks, new.sha256)
-        )
-    return StripeTable(
-        barcode=label.barcode,
-        tape_set=label.tape_set,
-        k=label.k,
-        m=label.m,
-        position=label.position,
-        block_size=label.block_size,
-        stripes=tuple(Stripe(number, tuple(found)) for number, found in members.items()),
-    )
-
-
-def _write_index(
-    drive: Drive, path: Path, label: Label, load: Load, committed: Sequence[SetFile]
-) -> None:
-    earlier = [file for file in committed if file.position == label.position]
-    listed = [TapeFile(file.stripe, file.blocks, file.sha256) for file in earlier]
-    sealed = [
-        (file.stripe, sealed_index(drive, label.block_size, file.stripe, file.index_offset))
-        for file in earlier
-        if file.index_offset is not None
-    ]
-    for stripe in load.staged:
-        new = stripe.files[label.position]
-        listed.append(TapeFile(stripe.number, new.blocks, new.sha256))
-        sealed.append((stripe.number, new.sealed_index or b""))
-    index = VolumeIndex(label.barcode, label.tape_set, tuple(listed))
-    write_volume_index(path, index, sealed, label.block_size)

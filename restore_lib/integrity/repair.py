@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -29,7 +29,6 @@ from restore_lib.errors import (
     VolumeAbsent,
     VolumeFull,
 )
-from restore_lib.integrity.closing_file import write_closing_file
 from restore_lib.integrity.member_files import Member, groups, stage
 from restore_lib.integrity.repair_plan import RepairPlan, check_ready, plan_repair, set_to_repair
 from restore_lib.library.base import Drive
@@ -39,8 +38,10 @@ from restore_lib.model.states import SetState
 from restore_lib.model.volume import Content, Flag, Health
 from restore_lib.restore.mount import Mounts
 from restore_lib.site import Site
+from restore_lib.tape.closing import write_closing_file
 from restore_lib.tape.label import Label
-from restore_lib.tape.mounted import read_label
+from restore_lib.tape.mounted import read_label, sealed_index
+from restore_lib.tape.volume_index import StripeMember
 
 _FAILED = (GoElsewhere, ForeignTape, TapeLostData, UnknownFormat)
 
@@ -194,15 +195,24 @@ class _Run:
     def _finish(self, folder: Path) -> None:
         """Write the last tape file, where there is room for one, and change the set."""
         path, done = folder / "closing", self._repair.files
-        files = [
-            replace(file, barcode=self._label.barcode)
-            if file.position == self._label.position
-            else file
-            for file in self._member.files
-        ]
+        label = self._label
+        members: list[tuple[int, StripeMember]] = []
+        offsets: dict[int, int] = {}
+        for file in self._member.files:
+            own = file.position == label.position
+            barcode = label.barcode if own else file.barcode
+            member = StripeMember(file.position, barcode, file.blocks, file.sha256)
+            members.append((file.stripe, member))
+            if own:
+                offsets[file.stripe] = file.index_offset or 0
         with self._replacement() as drive:
-            check_label(read_label(drive), self._label)
-            closing = write_closing_file(drive, path, self._label, files)
+            check_label(read_label(drive), label)
+            closing = write_closing_file(
+                path,
+                label,
+                members,
+                lambda number: sealed_index(drive, label.block_size, number, offsets[number]),
+            )
             if append_files(drive, self._label, done, [path]):
                 read_back(drive, self._label, done, [(closing.blocks, closing.sha256)])
             with self._site.catalog.write() as connection:
