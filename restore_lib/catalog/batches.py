@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, case, func, insert, s
 from restore_lib.catalog.bulk import CHUNK, chunks
 from restore_lib.catalog.tables import (
     batches,
+    extent_in_tape_file,
     extents,
     items,
     stripes,
@@ -130,11 +131,7 @@ def needs(connection: Connection, request_id: int) -> Iterator[Need]:
         .join(versions, versions.c.id == items.c.version_id)
         .join(extents, extents.c.version_id == versions.c.id)
         .join(stripes, stripes.c.id == extents.c.stripe_id)
-        .join(
-            tape_files,
-            (tape_files.c.stripe_id == extents.c.stripe_id)
-            & (tape_files.c.position == extents.c.position),
-        )
+        .join(tape_files, extent_in_tape_file)
         .where(items.c.request_id == request_id, items.c.state == ItemState.PENDING)
         .order_by(stripes.c.tape_set, extents.c.position, stripes.c.number, extents.c.offset)
         .execution_options(yield_per=CHUNK)
@@ -340,11 +337,7 @@ def _items_with_extents(batch_id: int) -> Select[Any]:
         .outerjoin(versions, versions.c.id == items.c.version_id)
         .outerjoin(extents, extents.c.version_id == versions.c.id)
         .outerjoin(stripes, stripes.c.id == extents.c.stripe_id)
-        .outerjoin(
-            tape_files,
-            (tape_files.c.stripe_id == extents.c.stripe_id)
-            & (tape_files.c.position == extents.c.position),
-        )
+        .outerjoin(tape_files, extent_in_tape_file)
         .where(items.c.batch_id == batch_id, items.c.state == ItemState.BATCHED)
         .order_by(
             stripes.c.tape_set,

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
 )
 
 from restore_lib.catalog.columns import Digest, Id, Json, UtcDateTime
@@ -163,6 +164,11 @@ extents = Table(
     Column("stored_sha256", Digest, nullable=False),
     UniqueConstraint("version_id", "part"),
 )
+
+extent_in_tape_file = and_(
+    tape_files.c.stripe_id == extents.c.stripe_id, tape_files.c.position == extents.c.position
+)
+"""The condition that joins an extent to the tape file that it lies in."""
 
 custody_events = Table(
     "custody_events",

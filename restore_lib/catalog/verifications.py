@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from restore_lib.catalog.bulk import chunks
 from restore_lib.catalog.tables import (
+    extent_in_tape_file,
     extents,
     objects,
     stripes,
@@ -170,11 +171,7 @@ def expected_members(connection: Connection, barcode: str, number: int) -> list[
         .join(versions, versions.c.id == extents.c.version_id)
         .join(objects, objects.c.id == versions.c.object_id)
         .join(stripes, stripes.c.id == extents.c.stripe_id)
-        .join(
-            tape_files,
-            (tape_files.c.stripe_id == extents.c.stripe_id)
-            & (tape_files.c.position == extents.c.position),
-        )
+        .join(tape_files, extent_in_tape_file)
         .where(tape_files.c.barcode == barcode, stripes.c.number == number)
         .order_by(extents.c.offset)
     )
