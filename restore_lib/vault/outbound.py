@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from restore_lib.catalog import audit, offsite, shipments, volumes
+from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.errors import ConfigError, VolumeAbsent
+from restore_lib.library.mounting import put_away
 from restore_lib.model.shipment import Direction, LineState, Shipment, ShipmentState
 from restore_lib.model.volume import DOCK, LIBRARY, Custody, Flag, Reason
 from restore_lib.site import Site
@@ -174,7 +176,10 @@ def _create(connection: Connection, visit: Visit, plan: VaultPlan) -> None:
 
 
 def _eject(visit: Visit, shipment: Shipment) -> None:
-    """Take the volumes out of the library onto the dock; nothing mounts them from then on."""
+    """Take the volumes out of the library onto the dock; nothing mounts them from then on.
+
+    One that a killed task has left in a drive is put back first; DriveBusy when it is in use.
+    """
     with visit.site.catalog.write() as connection:
         ledger = Ledger.open(connection, visit, shipment.id)
         if ledger is None:
@@ -184,9 +189,12 @@ def _eject(visit: Visit, shipment: Shipment) -> None:
             here = [v.barcode for v in ledger.volumes(wanted, Custody.MOUNTABLE)]
             ledger.move(here, (Custody.MOUNTABLE, Custody.NOTMOUNTABLE), DOCK, "to the vault")
             ledger.advance(ShipmentState.PICK_LISTED)
+    site = visit.site
+    leases = CatalogLeases(site.catalog, site.clock)
     for barcode in wanted:
+        put_away(site.library, leases, barcode, visit.actor, ttl=site.config.library.lease)
         with suppress(VolumeAbsent):
-            visit.site.library.export(barcode)
+            site.library.export(barcode)
 
 
 def _seal(visit: Visit, shipment: Shipment) -> None:

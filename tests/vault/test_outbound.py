@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from restore_lib.catalog import audit, offsite, volumes
+from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.errors import ConfigError, DriveBusy
+from restore_lib.library.mounting import mounted
 from restore_lib.model.volume import Custody, Flag, Reason
 from restore_lib.vault.documents import PackingList, parse
 from restore_lib.vault.outbound import VaultPlan, plan_vault_out, send_out
@@ -103,11 +105,22 @@ def test_volumes_reach_their_vaults_and_shipments_close(vault_world: VaultWorld)
 def test_a_volume_in_a_drive_is_waited_for(vault_world: VaultWorld) -> None:
     members = vault_world.add_set("a")
     plan = plan_vault_out(vault_world.site)
-    vault_world.site.library.load(members[3], 0, token=1)
-    with pytest.raises(DriveBusy, match=members[3]):
-        send_out(vault_world.site, plan, "ann")
-    vault_world.site.library.unload(0, token=1)
+    site = vault_world.site
+    leases = CatalogLeases(site.catalog, site.clock)
+    with (
+        mounted(site.library, leases, members[3], "a batch"),
+        pytest.raises(DriveBusy, match=members[3]),
+    ):
+        send_out(site, plan, "ann")
     send_out(vault_world.site, VaultPlan((), ()), "ann")
+    assert vault_world.site.library.dock() == set(members)
+    assert {s["state"] for s in vault_world.shipments()} == {"sealed"}
+
+
+def test_a_volume_that_a_killed_task_left_in_a_drive_goes_out_too(vault_world: VaultWorld) -> None:
+    members = vault_world.add_set("a")
+    vault_world.site.library.load(members[3], 0, token=0)
+    send_out(vault_world.site, plan_vault_out(vault_world.site), "ann")
     assert vault_world.site.library.dock() == set(members)
     assert {s["state"] for s in vault_world.shipments()} == {"sealed"}
 
