@@ -21,7 +21,7 @@ WHAT, WHERE, BOUNDS = "What to restore: fill in one", "From and to", "Bounds"
 def spec(asked: "Mapping[str, Any]") -> "RestoreSpec":
     """Return what the parameters of a run ask for; Refused when they ask for two things at once."""
     from restore_lib.errors import Refused
-    from restore_lib.model.states import Overwrite
+    from restore_lib.model.states import Overwrite, Priority
     from restore_lib.model.volume import Reason
     from restore_lib.restore.request import RestoreSpec
 
@@ -40,6 +40,7 @@ def spec(asked: "Mapping[str, Any]") -> "RestoreSpec":
         target=asked["target"],
         overwrite=Overwrite(asked["overwrite"]),
         reason=Reason(asked["reason"]),
+        priority=Priority(asked["priority"]),
     )
 
 
@@ -66,7 +67,8 @@ therefore must not be paused.
 * `verdict` succeeds when the verdict is *passed*, or *partial*: then each object that is not back
   is named in the report, with the reason. It fails otherwise.
 
-To stop a restore, use `tapeflow restore cancel`; to mark this run as failed does not stop it.
+To stop a restore, use `tapeflow restore cancel`, and to pause it `tapeflow restore pause`; to mark
+this run as failed does neither.
 Names that are not UTF-8 can be restored by incident or prefix here, or by `tapeflow restore run
 --names`.
 """,
@@ -139,6 +141,14 @@ Names that are not UTF-8 can be restored by incident or prefix here, or by `tape
             enum=["restore", "verify", "migrate"],
             title="Reason",
             description="Why volumes are recalled, as the vault is told.",
+            section=BOUNDS,
+        ),
+        "priority": Param(
+            "normal",
+            type="string",
+            enum=["urgent", "normal", "background"],
+            title="Priority",
+            description="Whose batches come first, where several restores are open.",
             section=BOUNDS,
         ),
         "wait_hours": Param(

@@ -22,7 +22,9 @@ with DAG(
     schedule=[ARRIVALS],
     catchup=False,
     max_active_runs=4,
-    default_args=TASK_DEFAULTS | {"queue": TAPE_QUEUE},
+    # Before all batches: a wave that waits for its claim or its end would let drives stand idle.
+    default_args=TASK_DEFAULTS
+    | {"queue": TAPE_QUEUE, "priority_weight": 200, "weight_rule": "absolute"},
     tags=["tapeflow", "restore", "vault"],
     description="Receive what has arrived, and read the batches whose volumes are all here",
     doc_md="""
@@ -32,10 +34,14 @@ volumes are all in the library, a request to be planned, or the wave of a run th
 triggered by hand at any time; a run that finds nothing to do ends as skipped.
 
 * `advance` works through the documents, plans what is open, and recalls what is missing.
-* `claim` takes the batches whose volumes are here, at most `[restore] wave_batches`, as a wave.
+* `claim` takes batches whose volumes are here, at most `[restore] wave_batches` and what the drives
+  read in an hour, as a wave; requests take turns, by priority and by what they had of the drives.
+  When it took any, the next run begins, so that several read side by side.
 * `restore_batch` mounts, reads, verifies and publishes one batch; it holds a slot of the pool
   `tape_drives`. A busy drive or a store that does not answer is tried again, ever later. A bad
-  medium is not tried again: the task fails, and its objects are planned over other volumes.
+  medium is not tried again: the task fails, and its objects are planned over other volumes. What
+  else the run has claimed of the volume, for whatever request, is read in the same mount; the tasks
+  of these batches then find them done.
 * `settle` gives back what failed batches left and plans it anew, bounded by `[restore] rounds`.
 
 **A failed `restore_batch` does not fail the run**, because its objects get another way or are named
@@ -56,17 +62,17 @@ run. The run fails when `claim` or `settle` could not do their own work.
         if done.problems:
             raise done.problems[0]
 
-    @task(trigger_rule="all_done")
+    @task(trigger_rule="all_done", outlets=[ARRIVALS])
     def claim() -> list[int]:
         """Take a wave for this run; return the ids of its batches."""
-        from restore_lib.restore import flow
+        from restore_lib.restore.claiming import claim as claim_batches
 
         with open_site() as site:
-            wave = flow.next_wave(site, run_name())
-            if wave is None:
-                msg = "No batch can be read now."
-                raise AirflowSkipException(msg)
-            return flow.wave_batches(site, wave.id)
+            claimed = claim_batches(site, run_name())
+        if not claimed:
+            msg = "No batch can be read now."
+            raise AirflowSkipException(msg)
+        return claimed
 
     @task(pool=TAPE_POOL, priority_weight=100, weight_rule="absolute")
     def restore_batch(batch_id: int) -> None:
@@ -74,20 +80,20 @@ run. The run fails when `claim` or `settle` could not do their own work.
         from restore_lib.restore.batch import run_batch
 
         with open_site() as site:
-            done = run_batch(site, batch_id, actor(), LoggedProgress())
-        show(f"Batch {batch_id}", {"restored": done.restored, "others": done.others})
+            done = run_batch(site, batch_id, actor(), LoggedProgress(), runner=run_name())
+        show(
+            f"Batch {batch_id}",
+            {"state": done.state, "restored": done.restored, "others": done.others},
+        )
 
     @task(trigger_rule="none_skipped")
     def settle() -> None:
         """End the wave, and plan at once what it left."""
-        from restore_lib.catalog.waves import open_waves
         from restore_lib.restore import flow
+        from restore_lib.restore.claiming import settle as settle_waves
 
         with open_site() as site:
-            with site.catalog.read() as connection:
-                held = open_waves(connection, run_name())
-            for wave in held:
-                show(f"Wave {wave.number}", flow.settle_wave(site, wave.id))
+            show("Settled", settle_waves(site, run_name()))
             show("Advanced", flow.advance(site, actor()).as_dict())
 
     claimed = claim()

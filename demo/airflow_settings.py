@@ -21,7 +21,7 @@ class Tuning:
     after which a task, scheduler or triggerer counts as dead and its work is given to another.
     """
 
-    parallelism: int = 8
+    parallelism: int = 16
     loss_timeout: int = 60
 
 

@@ -26,6 +26,7 @@ DAGS = (
     "restore",
     "restore_wave",
     "verify_media",
+    "retention",
     "dr_drill",
 )
 _TIMEOUT = 1800.0

@@ -10,7 +10,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -37,6 +37,7 @@ from restore_lib.errors import ConfigError
 CONFIG_VARIABLE = "TAPEFLOW_CONFIG"
 _SECRETS = ("key", "recipient", "catalog")
 """Words of names whose values are not shown: they may hold a secret key, or a password."""
+_CENTURY = timedelta(days=36525)
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -141,6 +142,13 @@ class KeysConfig(Section):
     identity_file: FilePath | None = None
 
 
+class RetentionConfig(Section):
+    """How long recovery points are kept, and how many good ones that are older."""
+
+    keep_within: Duration = Field(gt=timedelta(0), le=_CENTURY)
+    minimum_redundancy: int = Field(default=3, ge=1)
+
+
 class PolicyConfig(Section):
     """How one store is protected."""
 
@@ -150,9 +158,11 @@ class PolicyConfig(Section):
     block_size: ByteSize = Field(default=ByteSize(256 << 10), ge=512, le=8 << 20)
     segment_size: ByteSize = Field(default=ByteSize(1 << 30), ge=64 << 10, le=7 << 30)
     keep_open: bool = False
+    read_back: bool = True
     alternates: list[Name] = []
     rpo: Duration = timedelta(hours=24)
     rto: Duration = timedelta(hours=24)
+    retention: RetentionConfig | None = None
 
     @model_validator(mode="after")
     def _whole_blocks(self) -> Self:
@@ -187,6 +197,15 @@ class VaultConfig(Section):
     courier: Name
     box_size: int = Field(default=20, ge=1)
     transit: Duration = timedelta(hours=8)
+    departures: list[time] = []
+    picks_per_hour: int | None = Field(default=None, ge=1)
+
+    def leaves(self, asked: datetime) -> datetime:
+        """Return when the first truck leaves after ``asked``; at once without a timetable."""
+        day = asked.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        known = [timedelta(hours=at.hour, minutes=at.minute) for at in self.departures]
+        trucks = [day + at + timedelta(days=later) for at in known for later in (0, 1)]
+        return min((truck for truck in trucks if truck >= asked), default=asked)
 
 
 class RestoreConfig(Section):
@@ -194,9 +213,17 @@ class RestoreConfig(Section):
 
     batch_objects: int = Field(default=5000, ge=1)
     batch_size: ByteSize = Field(default=ByteSize(100 << 30), ge=1)
+    batch_time: Duration = Field(default=timedelta(hours=4), ge=timedelta(seconds=1))
     wave_batches: int = Field(default=300, ge=1, le=1000)
     rounds: int = Field(default=4, ge=1)
+    store_rate: ByteSize | None = Field(default=None, ge=1)
     reports: FilePath = Path("reports")
+
+
+class ReclaimConfig(Section):
+    """How long a tape set on which nothing is live can still be brought back."""
+
+    quarantine: Duration = Field(default=timedelta(days=14), ge=timedelta(hours=1), le=_CENTURY)
 
 
 class DrillConfig(Section):
@@ -229,6 +256,7 @@ class Config(BaseSettings):
     couriers: dict[Name, CourierConfig] = {}
     vaults: dict[Name, VaultConfig] = {}
     restore: RestoreConfig
+    reclaim: ReclaimConfig = ReclaimConfig()
     drills: dict[Name, DrillConfig] = {}
 
     @model_validator(mode="after")

@@ -200,7 +200,7 @@ class TapeLostData(NeedsDecision):
 
 
 class NoScratchVolume(NeedsDecision):
-    """No blank volume is left in the library."""
+    """No free volume, blank or of a reclaimed set, is left in the library."""
 
     code = "no_scratch_volume"
     default_remedy = "add blank volumes with `tapeflow library add-blank BARCODE...`"

@@ -4,16 +4,26 @@ Encryption holds the interpreter's lock, so threads alone leave cores idle. A wo
 process that started it, also when that is killed, and takes no signals from its terminal.
 """
 
+import gc
 import os
 import pickle
+import queue
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Self
 
 from restore_lib.errors import RetryLater
+from restore_lib.model.progress import Progress
+
+_TELL_SECONDS = 0.1
+_GARBAGE = 50_000
+"""New objects between looks for cycles, of which this work makes few."""
 
 
 def cores() -> int:
@@ -30,6 +40,7 @@ class Workers:
 
     def __init__(self, count: int, factory: Callable[..., object], *arguments: object) -> None:
         self._lanes = [_Lane(factory, arguments) for _ in range(count)]
+        self._choosing = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -39,15 +50,65 @@ class Workers:
             lane.end()
 
     def submit(
-        self, method: str, *arguments: object, weight: int = 1, lane: int | None = None
+        self,
+        method: str,
+        *arguments: object,
+        weight: int = 1,
+        lane: int | None = None,
+        progress: Progress | None = None,
     ) -> "Future[Any]":
         """Have a method called, and return what will be its result.
 
         It goes to the process that has the least ``weight`` to do, or to number ``lane``. The
-        result raises what the method raised, and RetryLater when the process has died.
+        result raises what the method raised, and RetryLater when the process has died. Where a
+        ``progress`` is given, the method has one more argument: a progress that passes on to it,
+        several times a second, from a thread of this process. What ``progress`` raises is raised
+        by the method's next word of progress.
         """
-        free = min(self._lanes, key=lambda one: one.load)
-        return (free if lane is None else self._lanes[lane]).submit(method, arguments, weight)
+        with self._choosing:
+            free = min(self._lanes, key=lambda one: one.load)
+            chosen = free if lane is None else self._lanes[lane]
+            chosen.load += weight
+        call = _Call(method, arguments, progress is not None)
+        future = chosen.submit(call, progress)
+        future.add_done_callback(lambda _: self._unload(chosen, weight))
+        return future
+
+    def _unload(self, lane: "_Lane", weight: int) -> None:
+        with self._choosing:
+            lane.load -= weight
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a process is asked for; the first thing called makes its object."""
+
+    what: str | Callable[..., object]
+    arguments: tuple[object, ...]
+    tells: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A word of progress: the name and the arguments of a method of Progress."""
+
+    method: str
+    arguments: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """What the next word of progress is to raise."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The result of a call, or what it raised."""
+
+    value: object = None
+    error: Exception | None = None
 
 
 class _Lane:
@@ -56,20 +117,17 @@ class _Lane:
     def __init__(self, factory: Callable[..., object], arguments: tuple[object, ...]) -> None:
         self.load = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "restore_lib.workers"],
+            [sys.executable, "-c", "from restore_lib.workers import _serve; _serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             process_group=0,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
-        self._made = self._thread.submit(self._call, (factory, arguments))
+        self._made = self._thread.submit(self._call, _Call(factory, arguments), None)
 
-    def submit(self, method: str, arguments: tuple[object, ...], weight: int) -> "Future[Any]":
-        self.load += weight
-        future = self._thread.submit(self._call, (method, arguments))
-        future.add_done_callback(lambda _: self._unload(weight))
-        return future
+    def submit(self, call: _Call, progress: Progress | None) -> "Future[Any]":
+        return self._thread.submit(self._call, call, progress)
 
     def end(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -81,48 +139,116 @@ class _Lane:
                 with suppress(OSError):
                     pipe.close()
 
-    def _unload(self, weight: int) -> None:
-        self.load -= weight
-
-    def _call(self, request: tuple[object, tuple[object, ...]]) -> Any:
-        to_worker, from_worker = self._process.stdin, self._process.stdout
-        if to_worker is None or from_worker is None:
-            raise ValueError("the process has no pipes")
+    def _call(self, call: _Call, progress: Progress | None) -> Any:
         try:
-            pickle.dump(request, to_worker, pickle.HIGHEST_PROTOCOL)
-            to_worker.flush()
-            good, value = pickle.load(from_worker)  # noqa: S301 - from our own process
+            self._send(call)
+            while not isinstance(reply := self._reply(), _Answer):
+                try:
+                    getattr(progress, reply.method)(*reply.arguments)
+                except Exception as error:  # noqa: BLE001 - raised by the method at its next word
+                    self._send(_Stop(error))
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise RetryLater(
                 f"A worker process has ended early (code {self._process.poll()}).",
                 remedy="see the log for why, such as a lack of memory; then run it again",
             ) from error
-        if not good:
-            raise value
-        return value
+        if reply.error is not None:
+            raise reply.error
+        return reply.value
+
+    def _send(self, message: _Call | _Stop) -> None:
+        if self._process.stdin is None:
+            raise ValueError("the process has no pipes")
+        pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
+        self._process.stdin.flush()
+
+    def _reply(self) -> _Told | _Answer:
+        if self._process.stdout is None:
+            raise ValueError("the process has no pipes")
+        reply: _Told | _Answer = pickle.load(self._process.stdout)  # noqa: S301 - our own process
+        return reply
+
+
+class _Telling:
+    """Progress in a worker: what is done is summed up, and told when it is time."""
+
+    def __init__(self, replies: BinaryIO, stops: "queue.SimpleQueue[Exception]") -> None:
+        self._replies = replies
+        self._stops = stops
+        self._told_at = 0.0
+        self._objects = self._size = 0
+
+    def stage(self, label: str, objects: int | None = None, size: int | None = None) -> None:
+        self.flush()
+        _write(self._replies, _Told("stage", (label, objects, size)))
+
+    def advance(self, objects: int = 0, size: int = 0) -> None:
+        self._objects += objects
+        self._size += size
+        if time.monotonic() - self._told_at >= _TELL_SECONDS:
+            self.flush()
+        if not self._stops.empty():
+            raise self._stops.get()
+
+    def flush(self) -> None:
+        _write(self._replies, _Told("advance", (self._objects, self._size)))
+        self._told_at = time.monotonic()
+        self._objects = self._size = 0
+
+
+class _Listening:
+    """The messages to a worker; it ends with the process that began it, whatever is under way."""
+
+    def __init__(self, requests: BinaryIO) -> None:
+        self.calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        self.stops: queue.SimpleQueue[Exception] = queue.SimpleQueue()
+        self._requests = requests
+        threading.Thread(target=self._listen, name="listening", daemon=True).start()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                message = pickle.load(self._requests)  # noqa: S301 - from whom began us
+                if isinstance(message, _Stop):
+                    self.stops.put(message.error)
+                else:
+                    self.calls.put(message)
+        finally:
+            os._exit(0)
 
 
 def main(requests: BinaryIO, replies: BinaryIO) -> None:
-    """Answer requests until there are no more: the first makes the object, the others use it."""
+    """Answer calls until this process is ended: the first makes the object, the others use it."""
+    listening = _Listening(requests)
     made: object = None
     while True:
+        call = listening.calls.get()
+        while not listening.stops.empty():
+            listening.stops.get()
+        telling = _Telling(replies, listening.stops)
         try:
-            what, arguments = pickle.load(requests)  # noqa: S301 - from the process that began us
-        except EOFError:
-            return
-        answer: tuple[bool, object] = (True, None)
-        try:
-            if callable(what):
-                made = what(*arguments)
+            if callable(call.what):
+                made = call.what(*call.arguments)
+                answer = _Answer()
+                gc.freeze()  # what is there now stays, and need not be looked through again
+                gc.set_threshold(_GARBAGE)
             else:
-                answer = (True, getattr(made, what)(*arguments))
+                method = getattr(made, call.what)
+                answer = _Answer(method(*call.arguments, *([telling] if call.tells else [])))
         except Exception as error:  # noqa: BLE001 - raised again on the other side
-            answer = (False, error)
-        pickle.dump(answer, replies, pickle.HIGHEST_PROTOCOL)
-        replies.flush()
+            answer = _Answer(error=error)
+        if call.tells:
+            telling.flush()
+        _write(replies, answer)
 
 
-if __name__ == "__main__":
-    _replies = os.fdopen(os.dup(1), "wb")
+def _write(replies: BinaryIO, message: _Told | _Answer) -> None:
+    pickle.dump(message, replies, pickle.HIGHEST_PROTOCOL)
+    replies.flush()
+
+
+def _serve() -> None:
+    """Be a worker, on the pipes that this process was given."""
+    replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # so that nothing else gets in between
-    main(sys.stdin.buffer, _replies)
+    main(sys.stdin.buffer, replies)

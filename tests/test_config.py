@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from restore_lib.config import LocalStoreConfig, config_path, load_config
+from restore_lib.config import LocalStoreConfig, RetentionConfig, config_path, load_config
 from restore_lib.errors import ConfigError, Next
 
 BASE = """
@@ -41,6 +41,11 @@ block_size = "1MiB"
 alternates = ["shop"]
 rpo = "52w"
 rto = "1.5h"
+[policies.photos.retention]
+keep_within = "90d"
+minimum_redundancy = 5
+[reclaim]
+quarantine = "4w"
 [library]
 drives = 4
 lease = "2 min"
@@ -52,6 +57,9 @@ courier = "van"
 policy = "photos"
 scratch = "rehearsal"
 """
+
+
+RETENTION = '[policies.p]\nstore = "live"\n[policies.p.retention]\n'
 
 
 @pytest.fixture
@@ -85,6 +93,9 @@ def test_every_section(file: Path, tmp_path: Path) -> None:
     policy = config.policies["photos"]
     assert (policy.k, policy.m, policy.block_size) == (8, 2, 1 << 20)
     assert (policy.rpo, policy.rto) == (timedelta(weeks=52), timedelta(minutes=90))
+    kept = policy.retention
+    assert kept == RetentionConfig(keep_within=timedelta(days=90), minimum_redundancy=5)
+    assert config.reclaim.quarantine == timedelta(weeks=4)
     assert config.staging.reserve == 2 << 30
     assert config.staging.path == Path("/scratch/staging")
     assert config.catalog.url == f"sqlite:///{tmp_path}/state/catalog.db"
@@ -160,6 +171,16 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         (f'{BASE}[policies.p]\nstore = "live"\nalternates = ["x"]', "alternates names", "correct"),
         (f'{BASE}[policies.p]\nstore = "live"\nblock_size = 1000', "multiple of 512", "correct"),
         (f'{BASE}[policies.p]\nstore = "live"\nk = 29', "policies.p.k = 29", "correct"),
+        (f"{BASE}{RETENTION}", "'policies.p.retention.keep_within' is missing", "set policies"),
+        (f'{BASE}{RETENTION}keep_within = "0s"', "retention.keep_within", "correct"),
+        (f'{BASE}{RETENTION}keep_within = "101w"\nkeep = 3', "'policies.p.retention.keep'", ""),
+        (f'{BASE}{RETENTION}keep_within = "9999999d"', "retention.keep_within", "correct"),
+        (
+            f'{BASE}{RETENTION}keep_within = "1d"\nminimum_redundancy = 0',
+            "retention.minimum_redundancy = 0",
+            "correct",
+        ),
+        (f'{BASE}[reclaim]\nquarantine = "59min"', "reclaim.quarantine", "correct"),
         (f'{BASE}[vaults.v]\ncourier = "van"', "vaults.v.courier names 'van'", "correct"),
         (
             f'{BASE}[policies.p]\nstore = "live"\n[policies.q]\nstore = "live"',

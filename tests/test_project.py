@@ -23,6 +23,7 @@ COVERED_BY = {
     "stores/base.py": "stores/test_conformance.py",
     "stores/checking.py": "stores/test_conformance.py",
     "stores/descend.py": "stores/test_local.py",
+    "stores/one_by_one.py": "stores/test_conformance.py",
     "stores/paths.py": "stores/test_conformance.py",
     "stores/s3_attributes.py": "stores/test_s3.py",
     "stores/s3_errors.py": "stores/test_s3.py",

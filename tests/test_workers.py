@@ -1,10 +1,14 @@
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from restore_lib.errors import DiskFull, RetryLater
+from restore_lib.model.progress import Progress
 from restore_lib.workers import Workers, cores
 
 
@@ -20,6 +24,16 @@ class Counter:
 
     def fail(self, path: Path) -> None:
         raise DiskFull(f"There is no room for {path}.", path=path)
+
+    def work(self, units: int, pause: float, progress: Progress) -> str:
+        progress.stage("work", units)
+        for number in range(units):
+            progress.advance(objects=1, size=number)
+            time.sleep(pause)
+        return "worked"
+
+    def wait(self) -> None:
+        time.sleep(600)
 
     def say(self) -> str:
         print("not a reply")  # noqa: T201 - what a library may do
@@ -49,6 +63,69 @@ def test_an_error_comes_back_as_it_was_raised() -> None:
             workers.submit("fail", Path("/x")).result()
         assert caught.value.context == {"path": "/x"}
         assert workers.submit("say").result() == "said"
+
+
+class Seen:
+    """Progress that remembers, and raises from the given word on."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.stages: list[tuple[str, int | None]] = []
+        self.objects = self.size = self.words = 0
+        self._error = error
+
+    def stage(self, label: str, objects: int | None = None, size: int | None = None) -> None:
+        assert size is None
+        self.stages.append((label, objects))
+
+    def advance(self, objects: int = 0, size: int = 0) -> None:
+        self.objects += objects
+        self.size += size
+        self.words += 1
+        if self._error:
+            raise self._error
+
+
+def test_progress_is_summed_up_and_all_of_it_arrives() -> None:
+    with Workers(1, Counter, 0) as workers:
+        seen = Seen()
+        assert workers.submit("work", 5000, 0.0, progress=seen).result() == "worked"
+        assert (seen.stages, seen.objects) == ([("work", 5000)], 5000)
+        assert seen.size == sum(range(5000))
+        assert seen.words < 500
+
+
+def test_what_progress_raises_ends_the_work_and_comes_back() -> None:
+    with Workers(1, Counter, 0) as workers:
+        seen = Seen(DiskFull("stop here"))
+        with pytest.raises(DiskFull, match="stop here"):
+            workers.submit("work", 100_000, 0.001, progress=seen).result()
+        assert 0 < seen.objects < 100_000
+        assert workers.submit("work", 3, 0.0, progress=Seen()).result() == "worked"
+
+
+OWNER = """
+import sys
+from restore_lib.model.progress import Progress
+from restore_lib.workers import Workers
+from tests.test_workers import Counter
+
+with Workers(1, Counter, 0) as workers:
+    print(workers.submit("add", 0).result()[0], flush=True)
+    workers.submit("wait").result()
+"""
+
+
+def test_a_process_at_work_ends_with_the_one_that_began_it() -> None:
+    command = [sys.executable, "-c", OWNER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        owner.kill()
+    until = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_process_that_dies_is_reported_and_none_is_left() -> None:

@@ -4,8 +4,25 @@ Workers are forked, and so is the process of each task: what is imported here ne
 by each of thousands of tasks again. Nothing in here starts a thread or opens a connection.
 """
 
-import restore_lib.backup.run
-import restore_lib.restore.batch
-import restore_lib.restore.flow
-import restore_lib.restore.report
-import restore_lib.site  # noqa: F401 - all of these are imported for their forks
+from importlib import import_module
+
+__all__: list[str] = []  # Airflow would take other names for settings of its own
+
+for _name in (
+    "airflow.dag_processing.bundles.local",
+    "airflow.providers.standard.decorators.python",
+    "airflow.sdk.definitions.asset.metadata",
+    "airflow.sdk.definitions.decorators",
+    "jinja2.ext",
+    "restore_lib.backup.run",
+    "restore_lib.restore.batch",
+    "restore_lib.restore.flow",
+    "restore_lib.restore.report",
+    "restore_lib.site",
+    "restore_lib.stores.local",
+    "tapeflow_airflow.operators",
+    "tapeflow_airflow.policies",
+    "tapeflow_airflow.runs",
+    "tapeflow_airflow.triggers",
+):
+    import_module(_name)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
+_LOOKS = 9
+"""How many times as long as a look the trigger sleeps, at least."""
 
 
 class _Asker:
@@ -54,8 +56,9 @@ class _Asker:
 class ArrivalsTrigger(BaseEventTrigger):
     """Fires when there is work for a ``restore_wave`` run: a document, reads, a dead run's wave.
 
-    It looks every ``poll`` seconds and fires at once for work that it has not seen yet. While the
-    same work waits, as when all runs that are allowed are busy, it fires again after ``pause``
+    It looks every ``poll`` seconds, more rarely where a look takes long: it spends at most a tenth
+    of its time looking. It fires at once for work that it has not seen yet. While the same work
+    waits, as when all runs that are allowed are busy, it fires again after ``pause``
     seconds, then after twice as long, up to ``longest_pause``. It never ends by itself, and an
     error only makes it wait.
     """
@@ -81,6 +84,7 @@ class ArrivalsTrigger(BaseEventTrigger):
         seen: frozenset[str] = frozenset()
         try:
             while True:
+                began = time.monotonic()
                 work = await self._open_work(asker)
                 now = time.monotonic()
                 if work - seen:
@@ -90,7 +94,7 @@ class ArrivalsTrigger(BaseEventTrigger):
                     pause, fired = min(2 * pause, self.longest_pause), now
                     yield TriggerEvent({"work": True})
                 seen = work
-                await asyncio.sleep(self.poll)
+                await asyncio.sleep(max(self.poll, _LOOKS * (now - began)))
         finally:
             await asker.close()
 

@@ -4,26 +4,26 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
+from restore_lib.backup.ahead import Ahead, MayBegin
 from restore_lib.backup.load import Load, Run, Writer
 from restore_lib.backup.pack import Geometry, pieces, weight
-from restore_lib.backup.seal import Sealer, Sealing, SealingHere, Selected, Sources, sealing_aside
+from restore_lib.backup.seal import Sealer, Sealing, SealingHere, Selected, sealing_aside
 from restore_lib.backup.select import Change, Kind, changes
+from restore_lib.backup.sources import Sources
 from restore_lib.backup.stage import Pieces, StagedStripe, Stager
+from restore_lib.backup.taking import fitting, unusable, used
 from restore_lib.catalog import recovery_points, tape_sets
 from restore_lib.catalog.bulk import chunks
 from restore_lib.catalog.recovery_points import Job, RecoveryPoint
 from restore_lib.catalog.tape_sets import TapeSet
-from restore_lib.catalog.volumes import volumes
-from restore_lib.errors import DiskFull, TapeflowError, VolumeFull
+from restore_lib.errors import TapeflowError, VolumeFull
 from restore_lib.model.objects import StoredObject, display_key
 from restore_lib.model.progress import Progress
-from restore_lib.model.volume import Custody, Health
 from restore_lib.site import Site
 
 _NAMED = 1000
@@ -69,7 +69,7 @@ class JobRun:
         self._policy = site.policy(point.policy)
         self._geometry = geometry_of(site, point.policy)
         self._target = self._geometry.target(weight(job.objects, job.size))
-        self._writer = Writer(self._run, drives)
+        self._writer = Writer(self._run, drives, reads_back=self._policy.read_back)
         self._progress = progress
         self._gone: list[int] = []
         self._count = {"backed_up": 0, "bytes_backed_up": 0}
@@ -85,23 +85,37 @@ class JobRun:
         self._progress.stage("backing up", self._job.objects, self._job.size)
         folder = self._folder()
         try:
-            with self._sealing() as sealing, closing(self._selected()) as selected:
-                stager = Stager(
-                    folder,
-                    self._point.store,
-                    self._geometry,
-                    len(self._site.recipients.names),
-                    sealing,
-                    self._progress,
-                )
-                self._drain(Pieces(selected), stager, folder)
+            failures = self._back_up(folder)
             self._end_sets(folder)
         except OSError:
             self._run.check()  # a later run clears away the staging folder of this one
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return self._finish(stager.failures)
+        return self._finish(failures)
+
+    def _back_up(self, folder: Path) -> Mapping[bytes, str]:
+        """Stage, write and commit the share; return why objects could not be read, by key."""
+        with self._sealing() as sealing:
+            stager = Stager(
+                folder,
+                self._point.store,
+                self._geometry,
+                self._target,
+                len(self._site.recipients.names),
+                sealing,
+                self._progress,
+            )
+
+            def staged(may_begin: MayBegin) -> Generator[tuple[StagedStripe, bool]]:
+                with closing(self._selected()) as selected:
+                    yield from stager.stripes(Pieces(selected), may_begin)
+
+            stripe_size = self._geometry.stripe_size(self._target)
+            reserve = self._site.config.staging.reserve
+            with Ahead(folder, stripe_size, reserve, staged) as ahead:
+                self._drain(ahead, folder)
+        return stager.failures
 
     @contextmanager
     def _sealing(self) -> Iterator[Sealing]:
@@ -125,23 +139,20 @@ class JobRun:
         parent.mkdir(exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"job-{self._job.id}-", dir=parent))
 
-    def _drain(self, work: Pieces, stager: Stager, folder: Path) -> None:
+    def _drain(self, ahead: Ahead, folder: Path) -> None:
+        """Write what is staged, load by load, while more is being staged."""
         started: dict[bytes, int] = {}
-        carried: list[StagedStripe] = []
-        while carried or work.next is not None:
-            tape_set, used = self._take_set()
+        waiting: list[StagedStripe] = []
+        while waiting := waiting or ahead.take():
+            tape_set, held = self._take_set()
+            fits = fitting(tape_set, waiting, held, self._geometry.volume_size)
             first = tape_set.stripes + 1
-            full = False
-            if carried:
-                staged = [stripe.renumbered(n) for n, stripe in enumerate(carried, first)]
-            else:
-                staged, full = stager.stage(
-                    work, first=first, used=used, target=self._target, most=self._room(folder)
-                )
-            if staged or full:
-                closes = full or (work.next is None and not self._policy.keep_open)
-                written = self._write(Load(tape_set, staged, closes, folder), started)
-                carried = staged[written:]
+            staged = [stripe.renumbered(n) for n, stripe in enumerate(waiting[:fits], first)]
+            ends = ahead.complete and not self._policy.keep_open
+            load = Load(tape_set, staged, fits < len(waiting) or ends, folder)
+            for stripe in waiting[: self._write(load, started)]:
+                ahead.remove(stripe)
+                waiting = waiting[1:]
 
     def _write(self, load: Load, started: dict[bytes, int]) -> int:
         """Write and commit a load, and return how many of its stripes fitted its set."""
@@ -157,7 +168,6 @@ class JobRun:
             self._count["backed_up"] += len(ended)
             self._count["bytes_backed_up"] += sum(extent.size for extent in stripe.extents)
             self._sets.add(load.tape_set.id)
-            stripe.remove()
         return len(written.staged)
 
     def _end_sets(self, folder: Path) -> None:
@@ -170,7 +180,7 @@ class JobRun:
             for tape_set in tape_sets.sets_of_job(connection, self._job.id):
                 if self._policy.keep_open or not tape_set.stripes:
                     tape_sets.release_set(connection, tape_set.id)
-                elif _unusable(connection, tape_set):
+                elif unusable(connection, tape_set):
                     self._writer.close(connection, tape_set)
                 else:
                     whole.append(tape_set)
@@ -201,7 +211,7 @@ class JobRun:
             return source
         if found is None or (found.version, found.etag) != (source.version, source.etag):
             return source
-        return replace(source, content_type=found.content_type, metadata=found.metadata)
+        return source._replace(content_type=found.content_type, metadata=found.metadata)
 
     def _take_set(self) -> tuple[TapeSet, int]:
         """Return the set to write to, and the bytes that its fullest volume holds already.
@@ -214,24 +224,20 @@ class JobRun:
             idle = tape_sets.idle_open_sets(connection, self._point.policy)
             tape_set = self._usable(connection, [*held, *idle]) or self._new_set(connection)
             tape_sets.claim_set(connection, tape_set.id, self._job.id)
-            files = tape_sets.files_of_set(connection, tape_set.id)
-        used = dict.fromkeys(tape_set.barcodes, 0)
-        for file in files:
-            used[file.barcode] += file.blocks * tape_set.block_size
-        return tape_set, max(used.values())
+            return tape_set, used(connection, tape_set)
 
     def _usable(self, connection: Connection, found: list[TapeSet]) -> TapeSet | None:
         geometry = self._geometry
         shape = (geometry.k, geometry.m, geometry.block_size, self._site.recipients.names)
         for tape_set in found:
             fits = shape == (tape_set.k, tape_set.m, tape_set.block_size, tape_set.recipients)
-            unusable = _unusable(connection, tape_set)
-            if fits and not unusable:
+            spoiled = unusable(connection, tape_set)
+            if fits and not spoiled:
                 return tape_set
             if tape_set.stripes:
                 self._writer.close(connection, tape_set)
             elif fits:
-                tape_sets.replace_volumes(connection, tape_set.id, unusable)
+                tape_sets.replace_volumes(connection, tape_set.id, spoiled)
                 return tape_sets.tape_set(connection, tape_set.id)
             else:
                 tape_sets.release_set(connection, tape_set.id)
@@ -249,18 +255,6 @@ class JobRun:
             at=self._site.clock.now(),
         )
 
-    def _room(self, folder: Path) -> int:
-        """Return how many stripes to stage at once: half of the free disk is left to other jobs."""
-        stripe = self._geometry.stripe_size(self._target)
-        reserve = self._site.config.staging.reserve
-        free = shutil.disk_usage(folder).free
-        if free < stripe + reserve:
-            raise DiskFull(
-                f"The staging disk {self._site.staging} has {free:,} bytes free; a stripe needs "
-                f"{stripe:,} and {reserve:,} are kept in reserve."
-            )
-        return max(1, (free - reserve) // 2 // stripe)
-
     def _finish(self, failures: Mapping[bytes, str]) -> Mapping[str, Any]:
         named = sorted(failures.items())[:_NAMED]
         summary = self._count | {
@@ -275,12 +269,3 @@ class JobRun:
         with self._run.write() as connection:
             recovery_points.end_job(connection, self._job.id, summary)
         return summary
-
-
-def _unusable(connection: Connection, tape_set: TapeSet) -> list[str]:
-    """Return the volumes of a set that can't be written to."""
-    return [
-        volume.barcode
-        for volume in volumes(connection, tape_set.barcodes)
-        if volume.health is not Health.OK or volume.custody is not Custody.MOUNTABLE
-    ]

@@ -1,11 +1,12 @@
 """One load: staged stripes of a tape set, written to its volumes and committed."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 from sqlalchemy import Connection
 
@@ -25,13 +26,42 @@ from restore_lib.site import Site
 from restore_lib.tape.closing import write_closing_file
 from restore_lib.tape.label import Label
 from restore_lib.tape.mounted import read_label, sealed_index
+from restore_lib.tape.streams import new_checksum
 from restore_lib.tape.volume_index import StripeMember
+
+
+class Claim(Protocol):
+    """The right of one run to write to its sets; of several at once, only the latest has it."""
+
+    @property
+    def site(self) -> Site:
+        """The site that is written to."""
+        ...
+
+    @property
+    def actor(self) -> str:
+        """Who writes."""
+        ...
+
+    @property
+    def work(self) -> str:
+        """What it writes for, in a word."""
+        ...
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """Give a transaction of the catalog; LeaseLost when another run has taken over."""
+        ...
+
+    def check(self) -> None:
+        """Raise LeaseLost when another run has taken over."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run of a backup job; of several at once, only the latest may write and commit."""
 
+    work: ClassVar[str] = "backup"
     site: Site
     actor: str
     job_id: int
@@ -69,15 +99,17 @@ class Load:
 class Writer:
     """Writes loads, up to ``drives`` volumes at once, under drive leases."""
 
-    def __init__(self, run: Run, drives: int = 1) -> None:
+    def __init__(self, run: Claim, drives: int = 1, *, reads_back: bool = True) -> None:
+        """Without ``reads_back``, what the drive took counts as written."""
         self._run = run
         self._drives = drives
+        self._reads_back = reads_back
         self._site = run.site
         self._actor = run.actor
         self._leases = CatalogLeases(run.site.catalog, run.site.clock)
 
     def write(self, load: Load) -> Load:
-        """Bring the load onto every volume of its set, read it back, and return it.
+        """Bring the load onto every volume of its set, and return it; read back, as a rule.
 
         Where a volume is full before, the load that is returned is the part that fits on all of
         them, and closes its set; it is empty when a blank volume, which is then marked as suspect,
@@ -146,11 +178,12 @@ class Writer:
             if done:
                 check_label(read_label(drive), label)
             else:
-                label_volume(drive, label)
-                self._labelled(label.barcode)
+                self._label_volume(drive, label)
             fits = append_files(drive, label, done, [file.path for file in files])
             if fits == len(files):
-                read_back(drive, label, done, [(file.blocks, file.sha256) for file in files])
+                if self._reads_back:
+                    written = [(file.blocks, file.checksum) for file in files]
+                    read_back(drive, label, done, written, new_checksum)
                 if load.closes:
                     self._close_volume(drive, load, label, committed)
         return fits
@@ -176,7 +209,7 @@ class Writer:
             for file in written
         ]
         closing = write_closing_file(path, label, members, sealed)
-        if append_files(drive, label, done, [path]):
+        if append_files(drive, label, done, [path]) and self._reads_back:
             read_back(drive, label, done, [(closing.blocks, closing.sha256)])
         path.unlink()
 
@@ -193,11 +226,15 @@ class Writer:
             recipients=tape_set.recipients,
         )
 
-    def _labelled(self, barcode: str) -> None:
+    def _label_volume(self, drive: Drive, label: Label) -> None:
+        with self._site.catalog.read() as connection:
+            former = tape_sets.former_set(connection, label.barcode)
+        label_volume(drive, label, former)
         with self._run.write() as connection:
-            [volume] = volumes(connection, [barcode])
+            [volume] = volumes(connection, [label.barcode])
             if volume.content is Content.BLANK:
-                self._content(connection, [barcode], Content.BLANK, Content.LABELLED)
+                self._content(connection, [label.barcode], Content.BLANK, Content.LABELLED)
+            tape_sets.forget_former_set(connection, label.barcode)
 
     def _mark(self, barcode: str, health: Health, reason: str) -> None:
         with self._run.write() as connection:
@@ -219,25 +256,35 @@ class Writer:
     def commit(self, load: Load, rp_id: int, store: str, started: dict[bytes, int]) -> None:
         """Make a written load visible in one transaction; ``started`` is brought up to date."""
         pending = started
-        with self._run.write() as connection:
-            at = self._site.clock.now()
-            if load.staged:
-                pending = stripes.commit_stripes(
-                    connection,
-                    rp_id=rp_id,
-                    store=store,
-                    tape_set=load.tape_set.id,
-                    files=_new_files(load),
-                    new=[extent for stripe in load.staged for extent in stripe.extents],
-                    started=started,
-                    at=at,
-                )
-                self._count(connection, load)
-            if load.closes:
-                self.close(connection, load.tape_set)
+
+        def enter(connection: Connection, files: Sequence[NewTapeFile]) -> None:
+            nonlocal pending
+            pending = stripes.commit_stripes(
+                connection,
+                rp_id=rp_id,
+                store=store,
+                tape_set=load.tape_set.id,
+                files=files,
+                new=[extent for stripe in load.staged for extent in stripe.extents],
+                started=started,
+                at=self._site.clock.now(),
+            )
+
+        self.commit_by(load, enter)
         if pending is not started:
             started.clear()
             started.update(pending)
+
+    def commit_by(
+        self, load: Load, enter: Callable[[Connection, Sequence[NewTapeFile]], None]
+    ) -> None:
+        """Make a written load visible in one transaction, in which ``enter`` enters its stripes."""
+        with self._run.write() as connection:
+            if load.staged:
+                enter(connection, _new_files(load))
+                self._count(connection, load)
+            if load.closes:
+                self.close(connection, load.tape_set)
 
     def close(self, connection: Connection, tape_set: TapeSet) -> None:
         """Close a set as it is committed: nothing is appended to it any more."""
@@ -249,7 +296,7 @@ class Writer:
             connection,
             at=at,
             actor=self._actor,
-            action="backup.close_set",
+            action=f"{self._run.work}.close_set",
             subject=tape_set.id,
             detail={"volumes": list(tape_set.barcodes)},
         )
@@ -284,7 +331,7 @@ class Writer:
             before,
             after,
             actor=self._actor,
-            reason="backup",
+            reason=self._run.work,
             at=self._site.clock.now(),
         )
 

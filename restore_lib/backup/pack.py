@@ -5,6 +5,8 @@ Neighbours in name stay neighbours on tape: a segment holds a run of names, a st
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from restore_lib.config import PolicyConfig
 from restore_lib.model.objects import StoredObject
@@ -15,8 +17,7 @@ _SMALLEST_SEGMENT = 1 << 20
 _PER_OBJECT = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """One part of an object, or the whole of one that is not cut."""
 
     source: StoredObject
@@ -30,7 +31,7 @@ class Piece:
         return self.part == self.parts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Geometry:
     """The sizes, in bytes, that bound what is written to one tape set."""
 
@@ -53,7 +54,7 @@ class Geometry:
         segment = min(policy.segment_size // block * block, usable)
         return cls(policy.k, policy.m, block, max(segment, block), usable, recipients)
 
-    @property
+    @cached_property
     def part_size(self) -> int:
         """The largest piece of plaintext that surely fits a segment of its own."""
         overhead = empty_size(self.recipients) + min(64 << 10, self.segment_size // 4)

@@ -138,7 +138,7 @@ def commit_backup(site: Site, rp_id: int, actor: str) -> RecoveryPoint:
     """Make the recovery point appear once all its jobs are done; Refused before."""
     with site.catalog.write() as connection:
         point = recovery_points.recovery_point(connection, rp_id)
-        if point.state is RecoveryPointState.COMMITTED:
+        if point.state is not RecoveryPointState.OPEN:
             return point
         jobs = recovery_points.jobs_of(connection, rp_id)
         waiting = [job.id for job in jobs if job.state is not JobState.DONE]

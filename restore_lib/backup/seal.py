@@ -1,30 +1,33 @@
 """Seal: pieces of objects into one segment, or the parity of a stripe, wherever that is run."""
 
 import contextlib
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from restore_lib.backup.pack import Piece, meta_of
+from restore_lib.backup.sources import Sources
 from restore_lib.catalog.stripes import NewExtent
 from restore_lib.config import StoreConfig
 from restore_lib.errors import ObjectUnreadable
-from restore_lib.model.objects import display_key
-from restore_lib.stores.base import Store
+from restore_lib.model.objects import StoredObject
 from restore_lib.stores.open import open_store
 from restore_lib.tape.age import Recipients
 from restore_lib.tape.members import Member
-from restore_lib.tape.parity import ParitySummary, encode_parity
-from restore_lib.tape.segment import SegmentWriter
+from restore_lib.tape.parity import TapeFileSummary, encode_parity
+from restore_lib.tape.segment import SegmentSummary, SegmentWriter
 from restore_lib.workers import Workers, cores
 
+_OBJECT_WORK = 64 << 10
 
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """A piece that has to go to tape, and the version of its object that it takes over from."""
+
+class Selected(NamedTuple):
+    """A piece that has to go to tape.
+
+    ``replaces`` is the version of its object that it takes over from; in a repack, the extent.
+    """
 
     piece: Piece
     replaces: int | None
@@ -39,10 +42,20 @@ class SegmentOrder:
     position: int
     selected: tuple[Selected, ...]
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle in plain tuples: of many small objects this takes most of the hand-over."""
+        rows = [(tuple(piece.source), *piece[1:], replaces) for piece, replaces in self.selected]
+        return _unpickled_order, (self.path, self.number, self.position, rows)
+
     @property
     def size(self) -> int:
         """The plaintext's bytes."""
         return sum(one.piece.size for one in self.selected)
+
+    @property
+    def work(self) -> int:
+        """What sealing it costs, in bytes of a large object; each object costs some of them."""
+        return self.size + _OBJECT_WORK * len(self.selected)
 
     @property
     def is_cut(self) -> bool:
@@ -51,13 +64,32 @@ class SegmentOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedFile:
+    """A segment on the staging disk, before its stripe is protected."""
+
+    position: int
+    path: Path
+    sealed_index: bytes
+    index_offset: int
+
+    @classmethod
+    def of(cls, order: SegmentOrder, summary: SegmentSummary) -> Self:
+        """Return the segment that was written to order."""
+        return cls(order.position, order.path, summary.sealed_index, summary.index_offset)
+
+
+@dataclass(frozen=True, slots=True)
 class StagedFile:
-    """One tape file on the staging disk; a parity file has no index."""
+    """One tape file on the staging disk; a parity file has no index.
+
+    ``checksum`` is what its read-back is compared with (see ``FileDigest``).
+    """
 
     position: int
     path: Path
     blocks: int
     sha256: str
+    checksum: str
     sealed_index: bytes | None
     index_offset: int | None
 
@@ -66,68 +98,58 @@ class StagedFile:
 class Sealed:
     """A written segment, the extents in it, and why objects are not, by key."""
 
-    file: StagedFile
+    file: SealedFile
     extents: tuple[NewExtent, ...]
     failures: dict[bytes, str]
 
 
-@dataclass
-class Sources:
-    """Reads objects piece by piece; a cut object stays open from its first to its last piece.
+class Payload(NamedTuple):
+    """What a segment holds of the piece ``selected[at]`` of its order, small enough to hand over.
 
-    One whose name has more than ``longest_key`` bytes can't be read: the catalog can't hold it.
+    ``object_sha256`` is of the whole object, known with its last piece.
     """
 
-    store: Store
-    longest_key: int | None = None
-    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _stream: BinaryIO | None = None
-    _whole: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    at: int
+    member: str
+    offset: int
+    size: int
+    sha256: str
+    object_sha256: str | None
+    stored_size: int
+    stored_sha256: str
 
-    def open(self, piece: Piece) -> "_Part":
-        """Return a reader of the piece's bytes; ObjectUnreadable when its object can't be read."""
-        key = piece.source.key
-        if self.longest_key is not None and len(key) > self.longest_key:
-            raise ObjectUnreadable(
-                f"{display_key(key)} has a name of {len(key)} bytes; the catalog's database holds "
-                f"names of up to {self.longest_key}."
-            )
-        if piece.part == 1:
-            self.close()
-            opened = self.store.open(key, version=piece.source.version)
-            self._stream = self._open.enter_context(opened)
-            self._whole = hashlib.sha256()
-        if self._stream is None:
-            raise ObjectUnreadable(f"{display_key(key)} is not open any more.")
-        return _Part(self._stream, piece, self._whole)
-
-    def digest(self) -> str:
-        """Return the SHA-256 (hex) of all that was read of the open object."""
-        return self._whole.hexdigest()
-
-    def close(self) -> None:
-        """Close the object that is open, if any."""
-        self._open.close()
-        self._stream = None
+    @classmethod
+    def of(cls, at: int, member: Member) -> Self:
+        """Return what is handed over of a segment's member."""
+        whole = member.sha256 if member.meta.part is None else member.meta.object_sha256
+        return cls(
+            at,
+            member.name,
+            member.offset,
+            member.size,
+            member.sha256,
+            whole,
+            member.stored_size,
+            member.stored_sha256,
+        )
 
 
-class _Part:
-    """The bytes of one piece; the last piece reads on, so that a grown object is noticed."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A written segment as the process that wrote it tells of it, to whom has the order."""
 
-    def __init__(self, stream: BinaryIO, piece: Piece, whole: "hashlib._Hash") -> None:
-        self._stream = stream
-        self._left = piece.size
-        self._last = piece.is_last
-        self._whole = whole if piece.parts > 1 else None
+    file: SealedFile
+    payloads: list[tuple[object, ...]]
+    failures: dict[bytes, str]
 
-    def read(self, size: int = -1, /) -> bytes:
-        if not self._last:
-            size = self._left if size < 0 else min(size, self._left)
-        data = self._stream.read(size)
-        self._left -= len(data)
-        if self._whole is not None:
-            self._whole.update(data)
-        return data
+    def sealed(self, order: SegmentOrder) -> Sealed:
+        """Return the same with the extents of the order's objects."""
+        payloads = map(Payload._make, self.payloads)
+        extents = [
+            _extent(order.selected[payload.at], payload, order.number, order.position)
+            for payload in payloads
+        ]
+        return Sealed(self.file, tuple(extents), self.failures)
 
 
 class Sealer:
@@ -158,37 +180,29 @@ class Sealer:
         sources = Sources(open_store(name, config), longest_key)
         return cls(sources, name, Recipients.parse(recipients), block_size)
 
-    def seal(self, order: SegmentOrder) -> Sealed:
+    def write(self, order: SegmentOrder) -> Written:
         """Write a segment of all its objects that can be read."""
-        extents: list[NewExtent] = []
+        payloads: list[tuple[object, ...]] = []
         failures: dict[bytes, str] = {}
         with SegmentWriter(
             order.path, block_size=self._block_size, recipients=self._recipients
         ) as writer:
-            for selected in order.selected:
-                key = selected.piece.source.key
-                if selected.piece.part > 1 and key == self._broken:
+            for at, (piece, _) in enumerate(order.selected):
+                key = piece.source.key
+                if piece.part > 1 and key == self._broken:
                     continue
                 try:
-                    member = self._add(writer, selected.piece)
+                    member = self._add(writer, piece)
                 except ObjectUnreadable as error:
                     failures[key] = error.message
                     self._broken = key
                 else:
-                    extents.append(_extent(selected, member, order.number, order.position))
+                    payloads.append(tuple(Payload.of(at, member)))
             summary = writer.finish()
-        file = StagedFile(
-            order.position,
-            order.path,
-            summary.blocks,
-            summary.sha256,
-            summary.sealed_index,
-            summary.index_offset,
-        )
-        return Sealed(file, tuple(extents), failures)
+        return Written(SealedFile.of(order, summary), payloads, failures)
 
-    def protect(self, data: Sequence[Path], outputs: Sequence[Path]) -> list[ParitySummary]:
-        """Compute the parity of a stripe's segments."""
+    def protect(self, data: Sequence[Path], outputs: Sequence[Path]) -> list[TapeFileSummary]:
+        """Compute the parity of a stripe's segments, and the digests of all its tape files."""
         return encode_parity(data, outputs, block_size=self._block_size)
 
     def close(self) -> None:
@@ -215,12 +229,12 @@ class Sealing(Protocol):
     """Where segments are sealed and protected."""
 
     def seal(self, order: SegmentOrder) -> "Future[Sealed]":
-        """Begin, or do, what ``Sealer.seal`` does."""
+        """Begin, or do, what ``Sealer.write`` does."""
         ...
 
     def protect(
         self, data: Sequence[Path], outputs: Sequence[Path], size: int
-    ) -> "Future[list[ParitySummary]]":
+    ) -> "Future[list[TapeFileSummary]]":
         """Begin, or do, what ``Sealer.protect`` does; ``size`` is that of the data."""
         ...
 
@@ -234,7 +248,7 @@ class SealingHere:
     def seal(self, order: SegmentOrder) -> "Future[Sealed]":
         """Seal now."""
         done: Future[Sealed] = Future()
-        done.set_result(self._sealer.seal(order))
+        done.set_result(self._sealer.write(order).sealed(order))
         return done
 
     def protect(
@@ -242,9 +256,9 @@ class SealingHere:
         data: Sequence[Path],
         outputs: Sequence[Path],
         size: int,  # noqa: ARG002 - protocol's
-    ) -> "Future[list[ParitySummary]]":
+    ) -> "Future[list[TapeFileSummary]]":
         """Compute parity now."""
-        done: Future[list[ParitySummary]] = Future()
+        done: Future[list[TapeFileSummary]] = Future()
         done.set_result(self._sealer.protect(data, outputs))
         return done
 
@@ -258,13 +272,23 @@ class SealingAside:
     def seal(self, order: SegmentOrder) -> "Future[Sealed]":
         """Hand the order to a process; all cut objects go to the first one, in their order."""
         lane = 0 if order.is_cut else None
-        return self._workers.submit("seal", order, weight=order.size, lane=lane)
+        written = self._workers.submit("write", order, weight=order.work, lane=lane)
+        sealed: Future[Sealed] = Future()
+
+        def end(done: "Future[Written]") -> None:
+            try:
+                sealed.set_result(done.result().sealed(order))
+            except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+                sealed.set_exception(error)
+
+        written.add_done_callback(end)
+        return sealed
 
     def protect(
         self, data: Sequence[Path], outputs: Sequence[Path], size: int
-    ) -> "Future[list[ParitySummary]]":
-        """Hand the stripe to a process; parity costs about a third of sealing."""
-        return self._workers.submit("protect", data, outputs, weight=size // 3)
+    ) -> "Future[list[TapeFileSummary]]":
+        """Hand the stripe to a process; this costs about half of sealing."""
+        return self._workers.submit("protect", data, outputs, weight=size // 2)
 
 
 @contextlib.contextmanager
@@ -281,21 +305,35 @@ def sealing_aside(
         yield SealingAside(workers)
 
 
-def _extent(selected: Selected, member: Member, number: int, position: int) -> NewExtent:
+def extent_of(selected: Selected, member: Member, number: int, position: int) -> NewExtent:
+    """Return the extent that a member of segment ``position`` of stripe ``number`` will be."""
+    return _extent(selected, Payload.of(0, member), number, position)
+
+
+def _extent(selected: Selected, payload: Payload, number: int, position: int) -> NewExtent:
     piece = selected.piece
-    whole = member.sha256 if piece.parts == 1 else member.meta.object_sha256
     return NewExtent(
         source=piece.source,
         part=piece.part,
         parts=piece.parts,
-        object_sha256=whole,
+        object_sha256=payload.object_sha256,
         position=position,
         stripe=number,
-        member=member.name,
-        offset=member.offset,
-        size=member.size,
-        sha256=member.sha256,
-        stored_size=member.stored_size,
-        stored_sha256=member.stored_sha256,
+        member=payload.member,
+        offset=payload.offset,
+        size=payload.size,
+        sha256=payload.sha256,
+        stored_size=payload.stored_size,
+        stored_sha256=payload.stored_sha256,
         replaces=selected.replaces,
     )
+
+
+def _unpickled_order(
+    path: Path, number: int, position: int, rows: Iterable[tuple[Any, ...]]
+) -> SegmentOrder:
+    selected = [
+        Selected(Piece(StoredObject._make(source), *cut), replaces)
+        for source, *cut, replaces in rows
+    ]
+    return SegmentOrder(path, number, position, tuple(selected))

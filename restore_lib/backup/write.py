@@ -1,24 +1,36 @@
 """Write: staged tape files onto one volume, each read back before anything is committed."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from restore_lib.errors import EndOfData, ForeignTape, MediumError, TapeLostData, VolumeFull
+from restore_lib.errors import (
+    CorruptTapeFile,
+    EndOfData,
+    ForeignTape,
+    MediumError,
+    TapeLostData,
+    UnknownFormat,
+    VolumeFull,
+)
 from restore_lib.library.base import Drive
-from restore_lib.tape.label import Label, encode_label
+from restore_lib.tape.label import Label, decode_label, encode_label
 from restore_lib.tape.mounted import blocks, first_file, read_label
 
 
-def label_volume(drive: Drive, label: Label) -> None:
+def label_volume(drive: Drive, label: Label, former_set: str | None = None) -> None:
     """Write ``label`` to a blank volume; nothing happens when it is there already.
 
-    A part of this very label, as a crash leaves it, is written over. Raises ForeignTape when the
-    volume has another label, or none of ours, and MediumError when the label does not read back.
+    A part of this very label, as a crash leaves it, is written over; so is the label that this
+    volume had in ``former_set``, which is reclaimed. Raises ForeignTape when the volume has another
+    label, or none of ours, and MediumError when the label does not read back.
     """
     data = encode_label(label)
     begun, ended = first_file(drive)
-    if not ended and data.startswith(begun):
+    if (not ended and data.startswith(begun)) or (
+        ended and former_set is not None and _is_of(begun, label, former_set)
+    ):
         drive.rewind()
         for start in range(0, len(data), label.block_size):
             drive.write(data[start : start + label.block_size])
@@ -29,6 +41,16 @@ def label_volume(drive: Drive, label: Label) -> None:
                 volume=label.barcode,
             )
     check_label(read_label(drive), label)
+
+
+def _is_of(data: bytes, label: Label, tape_set: str) -> bool:
+    """Return whether tape file 0 is the label that this very volume had in a set."""
+    try:
+        found = decode_label(data)
+    except (CorruptTapeFile, UnknownFormat):
+        return False
+    expected = (label.cluster, label.barcode, tape_set)
+    return (found.cluster, found.barcode, found.tape_set) == expected
 
 
 def check_label(found: Label | None, expected: Label) -> None:
@@ -67,12 +89,28 @@ def append_files(drive: Drive, label: Label, committed: int, paths: Sequence[Pat
     return len(paths)
 
 
+class Digest(Protocol):
+    """A digest or checksum that is fed block by block."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take ``data`` behind all before."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return the digest of all so far."""
+        ...
+
+
 def read_back(
-    drive: Drive, label: Label, committed: int, expected: Sequence[tuple[int, str]]
+    drive: Drive,
+    label: Label,
+    committed: int,
+    expected: Sequence[tuple[int, str]],
+    new_digest: Callable[[], Digest] = hashlib.sha256,
 ) -> None:
-    """Read written tape files again; MediumError unless (blocks, SHA-256) are as expected."""
+    """Read written tape files again; MediumError unless (blocks, digest) are as expected."""
     for number, wanted in enumerate(expected, committed + 1):
-        if _digest(drive, number) != wanted:
+        if _digest(drive, number, new_digest()) != wanted:
             raise MediumError(
                 f"Tape file {number} of volume {label.barcode} does not read back as written.",
                 volume=label.barcode,
@@ -86,8 +124,8 @@ def _append(drive: Drive, block_size: int, path: Path) -> None:
     drive.write_filemark()
 
 
-def _digest(drive: Drive, number: int) -> tuple[int, str] | None:
-    digest, count = hashlib.sha256(), 0
+def _digest(drive: Drive, number: int, digest: Digest) -> tuple[int, str] | None:
+    count = 0
     try:
         drive.locate(number)
         for block in blocks(drive):

@@ -1,13 +1,13 @@
 """Batches: the planned reads of restores, and the objects in them."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, case, func, insert, select, update
 
-from restore_lib.catalog.bulk import CHUNK, chunks
+from restore_lib.catalog.bulk import chunks
 from restore_lib.catalog.tables import (
     batches,
     extent_in_tape_file,
@@ -23,33 +23,13 @@ from restore_lib.model.states import BatchKind, BatchState, ItemState
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """One extent that an item needs, and where it lies.
-
-    ``attempts`` counts the tries that failed; ``last_error`` is the code of the last one.
-    """
-
-    item_id: int
-    attempts: int
-    last_error: str | None
-    parts: int
-    part: int
-    tape_set: str
-    stripe: int
-    position: int
-    barcode: str
-    offset: int
-    stored_size: int
-
-
-@dataclass(frozen=True, slots=True)
 class NewBatch:
-    """A batch as planned: its volumes in the order of their mounts, its items in reading order."""
+    """A batch as planned: its volumes in the order of their mounts, the number of its items."""
 
     kind: BatchKind
     barcode: str | None
     volumes: tuple[str, ...]
-    item_ids: tuple[int, ...]
+    objects: int
     size: int
     estimate: float
 
@@ -112,59 +92,17 @@ class BatchItem:
     extents: tuple[BatchExtent, ...]
 
 
-def needs(connection: Connection, request_id: int) -> Iterator[Need]:
-    """Yield the extents of a request's pending items in the order in which they lie on tape."""
-    query = (
-        select(
-            items.c.id,
-            items.c.attempts,
-            items.c.error_code,
-            versions.c.parts,
-            extents.c.part,
-            stripes.c.tape_set,
-            stripes.c.number,
-            extents.c.position,
-            tape_files.c.barcode,
-            extents.c.offset,
-            extents.c.stored_size,
-        )
-        .join(versions, versions.c.id == items.c.version_id)
-        .join(extents, extents.c.version_id == versions.c.id)
-        .join(stripes, stripes.c.id == extents.c.stripe_id)
-        .join(tape_files, extent_in_tape_file)
-        .where(items.c.request_id == request_id, items.c.state == ItemState.PENDING)
-        .order_by(stripes.c.tape_set, extents.c.position, stripes.c.number, extents.c.offset)
-        .execution_options(yield_per=CHUNK)
-    )
-    for row in connection.execute(query):
-        yield Need(*tuple(row))
-
-
-def pending_without_version(connection: Connection, request_id: int) -> list[int]:
-    """Return the pending items that were never backed up."""
-    query = (
-        select(items.c.id)
-        .where(
-            items.c.request_id == request_id,
-            items.c.state == ItemState.PENDING,
-            items.c.version_id.is_(None),
-        )
-        .order_by(items.c.key)
-    )
-    return list(connection.execute(query).scalars())
-
-
-def add_batches(connection: Connection, request_id: int, planned: Sequence[NewBatch]) -> None:
-    """Insert batches and put their items into them."""
+def add_batches(connection: Connection, request_id: int, planned: Sequence[NewBatch]) -> list[int]:
+    """Insert batches, into which their items go afterwards; return their ids in the same order."""
     if not planned:
-        return
+        return []
     rows = [
         {
             "request_id": request_id,
             "kind": batch.kind,
             "barcode": batch.barcode,
             "volumes": list(batch.volumes),
-            "objects": len(batch.item_ids),
+            "objects": batch.objects,
             "bytes": batch.size,
             "estimate": batch.estimate,
             "state": BatchState.PLANNED,
@@ -173,17 +111,16 @@ def add_batches(connection: Connection, request_id: int, planned: Sequence[NewBa
         for batch in planned
     ]
     returning = insert(batches).returning(batches.c.id, sort_by_parameter_order=True)
-    ids = connection.execute(returning, rows).scalars().all()
-    connection.execute(
-        update(items)
-        .where(items.c.id == bindparam("item"), items.c.state == ItemState.PENDING)
-        .values(state=ItemState.BATCHED, batch_id=bindparam("batch")),
-        [
-            {"item": item, "batch": id_}
-            for id_, batch in zip(ids, planned, strict=True)
-            for item in batch.item_ids
-        ],
+    return list(connection.execute(returning, rows).scalars())
+
+
+def volumes_in_use(connection: Connection, request_id: int) -> set[str]:
+    """Return the volumes that batches of a request still want."""
+    query = select(batches.c.volumes).where(
+        batches.c.request_id == request_id,
+        batches.c.state.in_([BatchState.PLANNED, BatchState.RUNNING]),
     )
+    return {barcode for row in connection.execute(query) for barcode in row.volumes}
 
 
 def batch(connection: Connection, batch_id: int) -> Batch:
@@ -319,6 +256,7 @@ def stripe_files(
 
 
 def _items_with_extents(batch_id: int) -> Select[Any]:
+    source = func.coalesce(items.c.source_id, items.c.version_id)
     return (
         select(
             items.c.id,
@@ -335,7 +273,7 @@ def _items_with_extents(batch_id: int) -> Select[Any]:
             tape_files.c.barcode,
         )
         .outerjoin(versions, versions.c.id == items.c.version_id)
-        .outerjoin(extents, extents.c.version_id == versions.c.id)
+        .outerjoin(extents, extents.c.version_id == source)
         .outerjoin(stripes, stripes.c.id == extents.c.stripe_id)
         .outerjoin(tape_files, extent_in_tape_file)
         .where(items.c.batch_id == batch_id, items.c.state == ItemState.BATCHED)

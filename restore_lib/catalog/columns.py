@@ -1,5 +1,6 @@
 """Column types that read the same on SQLite and PostgreSQL."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,9 +41,9 @@ class Digest(TypeDecorator[str]):
     impl = LargeBinary(32)
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Store the raw bytes."""
-        return None if value is None else bytes.fromhex(value)
+    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], bytes | None]:  # noqa: ARG002 - SQLAlchemy's signature
+        """Store the raw bytes, which every driver takes as they are."""
+        return lambda value: None if value is None else bytes.fromhex(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return hex."""

@@ -5,11 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
+from sqlalchemy import (
+    Connection,
+    Engine,
+    column,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+    table,
+)
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from restore_lib.errors import (
@@ -21,6 +27,7 @@ from restore_lib.errors import (
 )
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_VERSION = table("alembic_version", column("version_num"))
 _DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}
 _BUSY_MILLISECONDS = 120_000
 _POSTGRESQL_KEY = 2_600
@@ -66,28 +73,27 @@ class Catalog:
     def migrate(self) -> None:
         """Create the catalog, or bring an older one to this code's schema, keeping all rows."""
         with _mapped(self.engine):
-            self._refuse_newer()
-            command.upgrade(_alembic(self.engine), "head")
+            self._refuse_newer(self._revision())
+            _upgrade(self.engine)
 
     def check(self) -> None:
         """Raise CatalogMismatch unless the schema is exactly the one this code was written for."""
         with _mapped(self.engine):
-            self._refuse_newer()
-            if self._revision() != _scripts().get_current_head():
-                raise CatalogMismatch(
-                    f"The catalog {self._name()} has not been set up for this version.",
-                    remedy="run `tapeflow catalog migrate`",
-                )
+            revision = self._revision()
+            if revision == max(_revisions()):
+                return
+            self._refuse_newer(revision)
+            raise CatalogMismatch(
+                f"The catalog {self._name()} has not been set up for this version.",
+                remedy="run `tapeflow catalog migrate`",
+            )
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
-    def _refuse_newer(self) -> None:
-        revision = self._revision()
-        if revision is not None and revision not in {
-            s.revision for s in _scripts().walk_revisions()
-        }:
+    def _refuse_newer(self, revision: str | None) -> None:
+        if revision is not None and revision not in _revisions():
             raise CatalogMismatch(
                 f"The catalog {self._name()} is of revision {revision!r}, newer than this code."
             )
@@ -99,10 +105,17 @@ class Catalog:
 
     def _revision(self) -> str | None:
         with self.engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            if not inspect(connection).has_table(_VERSION.name):
+                return None
+            return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
 
     def _name(self) -> str:
         return self.engine.url.render_as_string(hide_password=True)
+
+
+def _revisions() -> set[str]:
+    """Return the revisions that this code knows: the numbers that its scripts' names begin with."""
+    return {path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py")}
 
 
 def _engine(url: str) -> Engine:
@@ -177,12 +190,11 @@ def _mapped(engine: Engine) -> Iterator[None]:
         ) from error
 
 
-def _alembic(engine: Engine) -> AlembicConfig:
-    config = AlembicConfig()
+def _upgrade(engine: Engine) -> None:
+    from alembic import command  # noqa: PLC0415 - takes longer than most tasks, which never migrate
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
+    config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["engine"] = engine
-    return config
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(str(_MIGRATIONS))
+    command.upgrade(config, "head")

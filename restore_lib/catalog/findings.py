@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS rebuild (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS sets (
     id TEXT PRIMARY KEY, k INTEGER, m INTEGER, block_size INTEGER, created_at TEXT, recipients TEXT
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reclaimed (tape_set TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS volumes (
     barcode TEXT PRIMARY KEY, state TEXT, tape_set TEXT, position INTEGER, files INTEGER,
     closed INTEGER, problem TEXT
@@ -62,6 +63,11 @@ SELECT position, barcode FROM (
     ) AS choice
     FROM named LEFT JOIN volumes ON volumes.barcode = named.barcode WHERE named.tape_set = ?
 ) WHERE choice = 1
+"""
+_WRITTEN_OVER = """
+SELECT DISTINCT former.id FROM sets AS former JOIN named ON named.tape_set = former.id
+JOIN volumes USING (barcode) JOIN sets AS later ON later.id = volumes.tape_set
+WHERE volumes.state = 'read' AND later.created_at > former.created_at
 """
 _ADD_MEMBER = "INSERT OR REPLACE INTO members VALUES (?" + 20 * ", ?" + ")"
 
@@ -225,11 +231,28 @@ class Findings:
             for b, state, tape_set, position, files, closed, problem in self._all(query)
         ]
 
+    def leave_out(self, reclaimed: Iterable[str]) -> None:
+        """Note sets that are reclaimed: these, and all of which a volume has a later set's label.
+
+        No volume is written over while any member of its set is live, so nothing of them counts.
+        """
+        with self._writing() as database:
+            database.execute(f"INSERT OR IGNORE INTO reclaimed {_WRITTEN_OVER}")
+            database.executemany(
+                "INSERT OR IGNORE INTO reclaimed SELECT id FROM sets WHERE id = ?",
+                ((tape_set,) for tape_set in reclaimed),
+            )
+
+    def left_out(self) -> list[str]:
+        """Return the sets that are noted as reclaimed, by id."""
+        return [id_ for (id_,) in self._all("SELECT tape_set FROM reclaimed ORDER BY tape_set")]
+
     def sets(self) -> list[FoundSet]:
-        """Return all tape sets, by id."""
+        """Return all tape sets but those that are noted as reclaimed, by id."""
+        query = "SELECT * FROM sets WHERE id NOT IN (SELECT * FROM reclaimed) ORDER BY id"
         return [
             FoundSet(id_, k, m, block, datetime.fromisoformat(at), tuple(json.loads(recipients)))
-            for id_, k, m, block, at, recipients in self._all("SELECT * FROM sets ORDER BY id")
+            for id_, k, m, block, at, recipients in self._all(query)
         ]
 
     def named(self, tape_set: str) -> dict[int, str]:

@@ -6,22 +6,27 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from restore_lib.catalog.bulk import CHUNK
+from restore_lib.catalog.liveness import is_held, next_points
 from restore_lib.catalog.recovery_points import live_at, prefix_range
 from restore_lib.catalog.tables import (
     incidents,
     losses,
     objects,
-    recovery_points,
     restore_requests,
     versions,
 )
 from restore_lib.errors import Refused
-from restore_lib.model.states import LossClass, RecoveryPointState
-
-OPEN = "open"
+from restore_lib.model.states import (
+    OPEN_REQUESTS,
+    IncidentState,
+    LossClass,
+    RecoveryPointState,
+    RequestState,
+)
+from restore_lib.model.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class Incident:
     reference: str
     rp_id: int | None
     found_at: datetime
-    state: str
+    state: IncidentState
     counts: Mapping[str, int]
 
 
@@ -75,19 +80,17 @@ def newest_versions(connection: Connection, store: str, prefix: bytes = b"") -> 
 
     An object that later recovery points do not hold any more is among them: it is still on tape.
     """
-    any_version = versions.alias()
+    points = next_points(RecoveryPointState.COMMITTED)
     newest = (
-        select(func.max(any_version.c.id))
-        .join(recovery_points, recovery_points.c.id == any_version.c.first_rp)
-        .where(
-            any_version.c.object_id == objects.c.id,
-            recovery_points.c.state == RecoveryPointState.COMMITTED,
-            any_version.c.sha256.is_not(None),
-        )
-        .scalar_subquery()
+        select(func.max(versions.c.id).label("id"))
+        .join(objects, objects.c.id == versions.c.object_id)
+        .join(points, points.c.id == versions.c.first_rp)
+        .where(objects.c.store == store, prefix_range(objects.c.key, prefix), is_held(points))
+        .group_by(versions.c.object_id)
+        .subquery()
     )
-    query = _backed_up(store, prefix).where(versions.c.id == newest).order_by(objects.c.key)
-    return _stream(connection, query)
+    query = _backed_up(store, prefix).join(newest, newest.c.id == versions.c.id)
+    return _stream(connection, query.order_by(objects.c.key))
 
 
 def add_incident(
@@ -106,7 +109,7 @@ def add_incident(
         "reference": reference,
         "rp_id": rp_id,
         "found_at": at,
-        "state": OPEN,
+        "state": IncidentState.OPEN,
         "counts": dict(counts),
     }
     incident_id: int = connection.execute(
@@ -157,12 +160,41 @@ def untouched_incidents(connection: Connection, store: str, reference: str) -> l
         .where(
             incidents.c.store == store,
             incidents.c.reference == reference,
-            incidents.c.state == OPEN,
+            incidents.c.state == IncidentState.OPEN,
             ~asked.exists(),
         )
         .order_by(incidents.c.id.desc())
     )
     return [_incident(row) for row in connection.execute(query)]
+
+
+def close(connection: Connection, incident_id: int) -> None:
+    """Close an incident: what it has lost is no longer kept for it; one that is closed stays so."""
+    connection.execute(
+        update(incidents).where(incidents.c.id == incident_id).values(state=IncidentState.CLOSED)
+    )
+
+
+def restored_before(connection: Connection, store: str, at: datetime) -> list[int]:
+    """Return the open incidents found until ``at`` that a restore has brought back whole."""
+    asked = select(restore_requests.c.id).where(restore_requests.c.incident_id == incidents.c.id)
+    passed = asked.where(
+        restore_requests.c.state == RequestState.ENDED,
+        restore_requests.c.verdict == Verdict.PASSED,
+    )
+    waiting = asked.where(restore_requests.c.state.in_(OPEN_REQUESTS))
+    query = (
+        select(incidents.c.id)
+        .where(
+            incidents.c.store == store,
+            incidents.c.state == IncidentState.OPEN,
+            incidents.c.found_at <= at,
+            passed.exists(),
+            ~waiting.exists(),
+        )
+        .order_by(incidents.c.id)
+    )
+    return list(connection.execute(query).scalars())
 
 
 def losses_of(
@@ -197,5 +229,11 @@ def _stream(connection: Connection, query: Select[Any]) -> Iterator[BackedUp]:
 
 def _incident(row: Row[Any]) -> Incident:
     return Incident(
-        row.id, row.store, row.reference, row.rp_id, row.found_at, row.state, row.counts
+        row.id,
+        row.store,
+        row.reference,
+        row.rp_id,
+        row.found_at,
+        IncidentState(row.state),
+        row.counts,
     )

@@ -4,6 +4,10 @@ Tapes tell neither when a backup was committed nor what was deleted. So the vers
 are put in order (by their time of change, then by the order of writing), and the n-th version of
 each object belongs to the n-th recovery point of its store: the newest holds the newest version of
 every object, an earlier one what came before.
+
+A repack leaves a payload on two sets until the older one is reclaimed. The two are one and the
+same, byte for byte as stored, which two backups never are: it counts as written where it lay first,
+and is to be found where it lies last.
 """
 
 import sqlite3
@@ -20,23 +24,34 @@ WITH ranked AS (
     SELECT members.*, place,
         row_number() OVER (ORDER BY place, stripe, position, ordinal) AS rank
     FROM members JOIN kept USING (tape_set) WHERE stripe <= stripes
+), payloads AS (
+    SELECT *, min(rank) OVER same AS written, min(place) OVER same AS origin
+    FROM ranked WINDOW same AS (PARTITION BY store, key, part, stored_sha256)
+), turns AS (
+    SELECT *, dense_rank() OVER (
+        PARTITION BY store, key, version, modified_at, object_size, parts, part ORDER BY written
+    ) AS turn FROM payloads
 ), runs AS (
-    SELECT *, sum(part = 1) OVER (
-        PARTITION BY store, key, version, modified_at, object_size, parts ORDER BY rank
-    ) AS run FROM ranked
+    SELECT *, CASE WHEN max(turn) OVER object > 1 THEN sum(part = 1) OVER (
+        PARTITION BY store, key, version, modified_at, object_size, parts ORDER BY written
+    ) END AS run
+    FROM turns WINDOW object AS (
+        PARTITION BY store, key, version, modified_at, object_size, parts
+    )
 ), firsts AS (
-    SELECT *, min(rank) OVER (
+    SELECT *, min(written) OVER (
         PARTITION BY store, key, version, modified_at, object_size, parts, run
     ) AS first FROM runs
 )
-SELECT tape_set, stripe, position, ordinal, store, key, modified_at, place, part, parts,
-    object_sha256, first, row_number() OVER (PARTITION BY first, part ORDER BY rank) AS copy
+SELECT tape_set, stripe, position, ordinal, store, key, modified_at, origin, part, parts,
+    object_sha256, first,
+    row_number() OVER (PARTITION BY first, part ORDER BY written, rank DESC) AS copy
 FROM firsts
 """
 _VERSIONS = """
 CREATE TEMP TABLE found AS
 WITH grouped AS (
-    SELECT first, store, key, modified_at, min(place) AS place,
+    SELECT first, store, key, modified_at, min(origin) AS place,
         count(*) = parts AS whole, max(object_sha256) AS object_sha256
     FROM pieces WHERE copy = 1 GROUP BY first, store, key, modified_at, parts
 )

@@ -17,7 +17,7 @@ from restore_lib.catalog.tables import (
 )
 from restore_lib.catalog.volumes import volumes as found_volumes
 from restore_lib.model.shipment import SHIPMENT_ENDS, Direction, LineState
-from restore_lib.model.states import BatchState, RequestState, SetState
+from restore_lib.model.states import OPEN_REQUESTS, BatchState, SetState
 from restore_lib.model.volume import Custody, Flag, Health, vault_of
 
 _USABLE = (Health.OK, Health.SUSPECT, Health.DISABLED)
@@ -82,9 +82,7 @@ def left_behind(connection: Connection, barcodes: Iterable[str]) -> list[str]:
 
 def awaited(connection: Connection) -> set[str]:
     """Return the volumes that a restore which has not ended was or will be brought."""
-    running = select(restore_requests.c.id).where(
-        restore_requests.c.state.in_((RequestState.PLANNED, RequestState.ACTIVE))
-    )
+    running = select(restore_requests.c.id).where(restore_requests.c.state.in_(OPEN_REQUESTS))
     recalled = (
         select(shipment_lines.c.barcode)
         .join(shipments, shipments.c.id == shipment_lines.c.shipment_id)

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
-    bindparam,
     func,
     insert,
     or_,
@@ -20,9 +19,10 @@ from sqlalchemy import (
     update,
 )
 
-from restore_lib.catalog.bulk import CHUNK
+from restore_lib.catalog.bulk import CHUNK, chunks
 from restore_lib.catalog.tables import (
     backup_jobs,
+    extents,
     objects,
     recovery_points,
     stripes,
@@ -110,6 +110,12 @@ def recovery_points_of(
     if state is not None:
         query = query.where(recovery_points.c.state == state)
     return [_recovery_point(row) for row in connection.execute(query)]
+
+
+def stores_with_points(connection: Connection) -> list[str]:
+    """Return the names of the stores that have recovery points, in order."""
+    query = select(recovery_points.c.store).distinct().order_by(recovery_points.c.store)
+    return list(connection.execute(query).scalars())
 
 
 def newest_committed(connection: Connection, store: str) -> RecoveryPoint | None:
@@ -262,13 +268,8 @@ def live_versions(
 
 def mark_gone(connection: Connection, version_ids: Sequence[int], rp_id: int) -> None:
     """End versions: they are not live any more from recovery point ``rp_id`` on."""
-    if version_ids:
-        connection.execute(
-            update(versions)
-            .where(versions.c.id == bindparam("version"))
-            .values(gone_rp=bindparam("rp")),
-            [{"version": version, "rp": rp_id} for version in version_ids],
-        )
+    for chunk in chunks(version_ids):
+        connection.execute(update(versions).where(versions.c.id.in_(chunk)).values(gone_rp=rp_id))
 
 
 def changed_in(connection: Connection, rp_id: int) -> tuple[int, int, int]:
@@ -303,6 +304,18 @@ def changed_in(connection: Connection, rp_id: int) -> tuple[int, int, int]:
 def sets_written(connection: Connection, rp_id: int) -> list[str]:
     """Return the tape sets that recovery point ``rp_id`` wrote stripes to, in order."""
     query = select(stripes.c.tape_set).where(stripes.c.rp_id == rp_id).distinct()
+    return sorted(connection.execute(query).scalars())
+
+
+def sets_holding(connection: Connection, rp_id: int) -> list[str]:
+    """Return the tape sets on which that lies now which recovery point ``rp_id`` backed up."""
+    query = (
+        select(stripes.c.tape_set)
+        .join(extents, extents.c.stripe_id == stripes.c.id)
+        .join(versions, versions.c.id == extents.c.version_id)
+        .where(versions.c.first_rp == rp_id)
+        .distinct()
+    )
     return sorted(connection.execute(query).scalars())
 
 

@@ -21,7 +21,7 @@ from restore_lib.catalog.tables import (
 )
 from restore_lib.model.shipment import Direction, LineState, ShipmentState
 from restore_lib.model.states import BatchKind, BatchState, ItemState, LossClass, WaveState, Way
-from restore_lib.model.volume import Flag, Health
+from restore_lib.model.volume import Flag, Health, Reason
 
 _UNPROVEN = and_(items.c.way == Way.ALTERNATE, items.c.sha256.is_(None))
 
@@ -61,12 +61,14 @@ class WaveRow:
 class BatchRow:
     """One batch; ``objects``, ``size`` (bytes) and ``estimate`` (seconds) are as planned.
 
-    ``wave`` is the wave's number, None while the batch waits for one.
+    ``wave`` is the wave's number, None while the batch waits for one. Where ``barcode`` is not
+    among ``volumes``, these stand in for it.
     """
 
     id: int
     wave: int | None
     kind: BatchKind
+    barcode: str | None
     volumes: tuple[str, ...]
     state: BatchState
     attempts: int
@@ -86,6 +88,7 @@ class ShipmentRow:
     id: int
     vault: str
     state: ShipmentState
+    reason: Reason
     round: int
     follows: int | None
     created_at: datetime
@@ -208,6 +211,7 @@ def batch_rows(connection: Connection, request_id: int) -> list[BatchRow]:
             row.id,
             row.number,
             BatchKind(row.kind),
+            row.barcode,
             tuple(row.volumes),
             BatchState(row.state),
             row.attempts,
@@ -242,6 +246,7 @@ def shipment_rows(connection: Connection, request_id: int) -> list[ShipmentRow]:
             row.id,
             row.vault,
             ShipmentState(row.state),
+            Reason(row.reason),
             row.round,
             row.follows,
             row.created_at,

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Table,
     bindparam,
     case,
     func,
@@ -28,6 +29,7 @@ from restore_lib.model.states import (
     ItemState,
     LossClass,
     Overwrite,
+    Priority,
     RequestState,
     Way,
 )
@@ -38,7 +40,11 @@ _ITEM_COLUMNS = ["request_id", "key", "version_id", "loss_class", "state", "size
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One restore request."""
+    """One restore request.
+
+    ``at_once`` is how many of its batches may run side by side while its stores or the staging disk
+    can't take more; None: as many as there are drives.
+    """
 
     id: int
     store: str
@@ -50,6 +56,8 @@ class Request:
     reason: Reason
     actor: str
     state: RequestState
+    priority: Priority
+    at_once: int | None
     created_at: datetime
     finished_at: datetime | None
     plan: Mapping[str, Any] | None
@@ -136,9 +144,17 @@ def note(connection: Connection, request_id: int, **values: object) -> None:
 
 
 def add_items_of_incident(
-    connection: Connection, request_id: int, incident_id: int, *, alternates: bool
+    connection: Connection,
+    request_id: int,
+    incident_id: int,
+    *,
+    alternates: bool,
+    into: Table = items,
 ) -> None:
-    """Add an item for each lost object; those never backed up wait only for alternate stores."""
+    """Add an item for each lost object; those never backed up wait only for alternate stores.
+
+    ``into`` is a table with the columns of items, as that of a plan is.
+    """
     without = ItemState.PENDING if alternates else ItemState.UNRESTORABLE
     never = losses.c.version_id.is_(None)
     chosen = (
@@ -155,15 +171,21 @@ def add_items_of_incident(
         .where(losses.c.incident_id == incident_id)
         .order_by(losses.c.key)
     )
-    connection.execute(insert(items).from_select(_ITEM_COLUMNS, chosen))
+    connection.execute(insert(into).from_select(_ITEM_COLUMNS, chosen))
 
 
 def add_items_at(
-    connection: Connection, request_id: int, store: str, rp_id: int, prefix: bytes
+    connection: Connection,
+    request_id: int,
+    store: str,
+    rp_id: int,
+    prefix: bytes,
+    *,
+    into: Table = items,
 ) -> None:
     """Add an item for each object under ``prefix`` that recovery point ``rp_id`` holds."""
     connection.execute(
-        insert(items).from_select(
+        insert(into).from_select(
             _ITEM_COLUMNS,
             _held(request_id, store, rp_id).where(prefix_range(objects.c.key, prefix)),
         )
@@ -178,6 +200,7 @@ def add_items_named(
     keys: Sequence[bytes],
     *,
     alternates: bool,
+    into: Table = items,
 ) -> None:
     """Add an item for each of ``keys``, as recovery point ``rp_id`` holds it or as never backed up.
 
@@ -186,11 +209,11 @@ def add_items_named(
     wanted = sorted(set(keys))
     for chunk in chunks(wanted):
         held = _held(request_id, store, rp_id).where(objects.c.key.in_(chunk))
-        connection.execute(insert(items).from_select(_ITEM_COLUMNS, held))
+        connection.execute(insert(into).from_select(_ITEM_COLUMNS, held))
     known = {
         bytes(key)
         for key in connection.execute(
-            select(items.c.key).where(items.c.request_id == request_id)
+            select(into.c.key).where(into.c.request_id == request_id)
         ).scalars()
     }
     without = ItemState.PENDING if alternates else ItemState.UNRESTORABLE
@@ -205,7 +228,7 @@ def add_items_named(
         if key not in known
     ]
     if rows:
-        connection.execute(insert(items), rows)
+        connection.execute(insert(into), rows)
 
 
 def _held(request_id: int, store: str, rp_id: int) -> Select[Any]:
@@ -262,18 +285,6 @@ def settle_items(
         ),
         rows,
     )
-
-
-def end_pending(
-    connection: Connection, item_ids: Sequence[int], state: ItemState, code: str, at: datetime
-) -> None:
-    """End pending items that no batch can bring back; ``code`` says why."""
-    for chunk in chunks(item_ids):
-        connection.execute(
-            update(items)
-            .where(items.c.id.in_(chunk), items.c.state == ItemState.PENDING)
-            .values(state=state, error_code=code, ended_at=at)
-        )
 
 
 def give_up_tired(connection: Connection, request_id: int, rounds: int, at: datetime) -> int:
@@ -346,6 +357,8 @@ def _request(row: Row[Any]) -> Request:
         reason=Reason(row.reason),
         actor=row.actor,
         state=RequestState(row.state),
+        priority=Priority(row.priority),
+        at_once=row.at_once,
         created_at=row.created_at,
         finished_at=row.finished_at,
         plan=row.plan,

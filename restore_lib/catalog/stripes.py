@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from restore_lib.catalog.bulk import chunks
+from restore_lib.catalog.bulk import chunks, insert_rows
 from restore_lib.catalog.recovery_points import mark_gone
 from restore_lib.catalog.tables import (
     extents,
@@ -24,7 +22,10 @@ from restore_lib.model.objects import StoredObject
 
 @dataclass(frozen=True, slots=True)
 class NewExtent:
-    """One member of a staged segment, as the catalog will know it."""
+    """One member of a staged segment, as the catalog will know it.
+
+    ``replaces`` is the version that it takes over from; in a repack, the extent.
+    """
 
     source: StoredObject
     part: int
@@ -70,9 +71,7 @@ def commit_stripes(
     the same mapping for those whose last parts are still to come is returned. InvalidTransition
     when another run of the job has committed to the set meanwhile.
     """
-    numbers = sorted({file.stripe for file in files})
-    _advance_set(connection, tape_set, numbers)
-    stripe_ids = _add_stripes(connection, rp_id, tape_set, files, at)
+    stripe_ids = add_stripes(connection, rp_id, tape_set, files, at)
     first_parts = [extent for extent in new if extent.part == 1]
     ended = [extent for extent in new if extent.part == extent.parts]
     mark_gone(connection, [e.replaces for e in ended if e.replaces is not None], rp_id)
@@ -82,6 +81,31 @@ def commit_stripes(
     last_parts = {e.source.key: e.part == e.parts for e in new}
     pending = dict.fromkeys(started, False) | last_parts
     return {key: version_ids[key] for key, ended in pending.items() if not ended}
+
+
+def add_stripes(
+    connection: Connection,
+    rp_id: int,
+    tape_set: str,
+    files: Sequence[NewTapeFile],
+    at: datetime,
+) -> dict[int, int]:
+    """Append written stripes to a set, and return their ids by number.
+
+    InvalidTransition when another run has committed to the set meanwhile.
+    """
+    _advance_set(connection, tape_set, sorted({file.stripe for file in files}))
+    return _add_stripes(connection, rp_id, tape_set, files, at)
+
+
+def blocks_of_files(connection: Connection, barcode: str, set_id: str) -> dict[int, int]:
+    """Return the length in blocks of each tape file behind the label of a volume of a set."""
+    query = (
+        select(stripes.c.number, tape_files.c.blocks)
+        .join(stripes, stripes.c.id == tape_files.c.stripe_id)
+        .where(tape_files.c.barcode == barcode, stripes.c.tape_set == set_id)
+    )
+    return {row.number: row.blocks for row in connection.execute(query)}
 
 
 def _advance_set(connection: Connection, tape_set: str, numbers: Sequence[int]) -> None:
@@ -115,9 +139,8 @@ def _add_stripes(
         }
         for number in numbers
     ]
-    ids = dict(
-        zip(numbers, _inserted_ids(connection, insert(stripes), stripes.c.id, rows), strict=True)
-    )
+    made = insert(stripes).returning(stripes.c.number, stripes.c.id)
+    ids = {row.number: row.id for row in connection.execute(made, rows)}
     connection.execute(
         insert(tape_files),
         [
@@ -141,32 +164,31 @@ def _add_versions(
     if not first_parts:
         return {}
     object_ids = _object_ids(connection, store, [extent.source.key for extent in first_parts])
-    rows = [
+    sources = [extent.source for extent in first_parts]
+    made = insert_rows(
+        connection,
+        versions,
         {
-            "object_id": object_ids[extent.source.key],
-            "first_rp": rp_id,
-            "store_version": extent.source.version,
-            "etag": extent.source.etag,
-            "size": extent.source.size,
-            "sha256": extent.object_sha256 if extent.parts == 1 else None,
-            "modified_at": extent.source.modified_at,
-            "content_type": extent.source.content_type,
-            "metadata": dict(extent.source.metadata),
-            "parts": extent.parts,
-        }
-        for extent in first_parts
-    ]
-    ids = _inserted_ids(connection, insert(versions), versions.c.id, rows)
-    return {extent.source.key: id_ for extent, id_ in zip(first_parts, ids, strict=True)}
+            "object_id": [object_ids[source.key] for source in sources],
+            "first_rp": [rp_id] * len(sources),
+            "store_version": [source.version for source in sources],
+            "etag": [source.etag for source in sources],
+            "size": [source.size for source in sources],
+            "sha256": [e.object_sha256 if e.parts == 1 else None for e in first_parts],
+            "modified_at": [source.modified_at for source in sources],
+            "content_type": [source.content_type for source in sources],
+            "metadata": [dict(source.metadata) for source in sources],
+            "parts": [extent.parts for extent in first_parts],
+        },
+        returning=("object_id", "id"),
+    )
+    version_ids: dict[int, int] = dict(made)
+    return {key: version_ids[object_id] for key, object_id in object_ids.items()}
 
 
 def _object_ids(connection: Connection, store: str, keys: Sequence[bytes]) -> dict[bytes, int]:
     """Return the ids of the objects of these names, inserting those not known yet."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(
-        dialect.insert(objects).on_conflict_do_nothing(),
-        [{"store": store, "key": key} for key in keys],
-    )
+    insert_rows(connection, objects, {"store": [store] * len(keys), "key": keys}, skip_known=True)
     ids: dict[bytes, int] = {}
     for chunk in chunks(keys):
         query = select(objects.c.key, objects.c.id).where(
@@ -182,25 +204,22 @@ def _add_extents(
     version_ids: Mapping[bytes, int],
     stripe_ids: Mapping[int, int],
 ) -> None:
-    if new:
-        connection.execute(
-            insert(extents),
-            [
-                {
-                    "version_id": version_ids[extent.source.key],
-                    "part": extent.part,
-                    "stripe_id": stripe_ids[extent.stripe],
-                    "position": extent.position,
-                    "member": extent.member,
-                    "offset": extent.offset,
-                    "size": extent.size,
-                    "sha256": extent.sha256,
-                    "stored_size": extent.stored_size,
-                    "stored_sha256": extent.stored_sha256,
-                }
-                for extent in new
-            ],
-        )
+    insert_rows(
+        connection,
+        extents,
+        {
+            "version_id": [version_ids[extent.source.key] for extent in new],
+            "part": [extent.part for extent in new],
+            "stripe_id": [stripe_ids[extent.stripe] for extent in new],
+            "position": [extent.position for extent in new],
+            "member": [extent.member for extent in new],
+            "offset": [extent.offset for extent in new],
+            "size": [extent.size for extent in new],
+            "sha256": [extent.sha256 for extent in new],
+            "stored_size": [extent.stored_size for extent in new],
+            "stored_sha256": [extent.stored_sha256 for extent in new],
+        },
+    )
 
 
 def _end_cut_objects(
@@ -218,10 +237,3 @@ def _end_cut_objects(
             .values(sha256=bindparam("digest")),
             ended,
         )
-
-
-def _inserted_ids(
-    connection: Connection, statement: Any, column: Any, rows: Sequence[Mapping[str, Any]]
-) -> list[int]:
-    returning = statement.returning(column, sort_by_parameter_order=True)
-    return list(connection.execute(returning, rows).scalars())

@@ -3,6 +3,10 @@
 A version of an object is live in the recovery points from ``first_rp`` up to, not including,
 ``gone_rp`` of the same store; so a recovery point costs only what changed. Rows of a recovery point
 that is not committed are invisible to restores.
+
+The ``source_id`` of an item is the version that is read for it, where that is another one than its
+own with the same content. Its request and batch are no foreign keys: a plan makes them in the same
+transaction, and to check them row by row would take as long as the whole plan of a million items.
 """
 
 from sqlalchemy import (
@@ -63,6 +67,7 @@ versions = Table(
     Column("content_type", Text),
     Column("metadata", Json, nullable=False),
     Column("parts", Integer, nullable=False),
+    Index("ix_versions_sha256", "sha256", "id"),
 )
 
 recovery_points = Table(
@@ -74,6 +79,7 @@ recovery_points = Table(
     Column("state", String(16), nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("committed_at", UtcDateTime),
+    Column("kept_until", UtcDateTime),
     Column("summary", Json, nullable=False),
 )
 
@@ -105,6 +111,7 @@ tape_sets = Table(
     Column("job_id", ForeignKey("backup_jobs.id")),
     Column("created_at", UtcDateTime, nullable=False),
     Column("closed_at", UtcDateTime),
+    Column("expired_at", UtcDateTime),
 )
 
 volumes = Table(
@@ -122,6 +129,7 @@ volumes = Table(
     Column("bytes", BigInteger, nullable=False, server_default="0"),
     Column("verified_at", UtcDateTime),
     Column("ready_at", UtcDateTime),
+    Column("former_set", String(63)),
     UniqueConstraint("tape_set", "position"),
 )
 
@@ -232,7 +240,7 @@ losses = Table(
     Column("incident_id", ForeignKey("incidents.id"), nullable=False, index=True),
     Column("key", LargeBinary, nullable=False),
     Column("loss_class", String(32), nullable=False),
-    Column("version_id", ForeignKey("versions.id")),
+    Column("version_id", ForeignKey("versions.id"), index=True),
     Column("size", BigInteger),
     Column("sha256", Digest),
 )
@@ -250,6 +258,8 @@ restore_requests = Table(
     Column("reason", String(16), nullable=False),
     Column("actor", Text, nullable=False),
     Column("state", String(16), nullable=False),
+    Column("priority", String(16), nullable=False, server_default="normal"),
+    Column("at_once", Integer),
     Column("created_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("plan", Json),
@@ -294,11 +304,12 @@ items = Table(
     "items",
     metadata,
     _id(),
-    Column("request_id", ForeignKey("restore_requests.id"), nullable=False),
+    Column("request_id", Id, nullable=False),
     Column("key", LargeBinary, nullable=False),
-    Column("version_id", ForeignKey("versions.id")),
+    Column("version_id", ForeignKey("versions.id"), index=True),
+    Column("source_id", BigInteger),
     Column("loss_class", String(32), nullable=False),
-    Column("batch_id", ForeignKey("batches.id"), index=True),
+    Column("batch_id", Id, index=True),
     Column("state", String(16), nullable=False),
     Column("way", String(16)),
     Column("size", BigInteger),
@@ -356,6 +367,21 @@ repairs = Table(
     Column("position", Integer, nullable=False),
     Column("files", Integer, nullable=False),
     Column("state", String(16), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+)
+
+repacks = Table(
+    "repacks",
+    metadata,
+    _id(),
+    Column("policy", String(63), nullable=False),
+    Column("recipients", Json, nullable=False),
+    Column("tape_set", ForeignKey("tape_sets.id"), index=True),
+    Column("state", String(16), nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("payloads", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
 )

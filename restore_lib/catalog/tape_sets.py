@@ -5,9 +5,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, or_, select, text, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
-from restore_lib.catalog.tables import backup_jobs, stripes, tape_files, tape_sets, volumes
+from restore_lib.catalog.tables import (
+    backup_jobs,
+    repacks,
+    repairs,
+    stripes,
+    tape_files,
+    tape_sets,
+    volumes,
+)
 from restore_lib.errors import InvalidTransition, NoScratchVolume
 from restore_lib.model.states import JobState, SetState
 from restore_lib.model.volume import Content, Custody, Health
@@ -61,7 +80,7 @@ def sets_of_job(connection: Connection, job_id: int) -> list[TapeSet]:
 
 
 def idle_open_sets(connection: Connection, policy: str) -> list[TapeSet]:
-    """Return the open sets of a policy that no running job holds, oldest first.
+    """Return the open sets of a policy that no running job or repack holds, oldest first.
 
     On PostgreSQL they are kept from other jobs until this transaction ends; those that another
     transaction keeps are left out.
@@ -76,7 +95,7 @@ def idle_open_sets(connection: Connection, policy: str) -> list[TapeSet]:
 
 
 def is_idle(connection: Connection, set_id: str, *, lock: bool = False) -> bool:
-    """Return whether a set is open, and held by no running job.
+    """Return whether a set is open, and held by no running job or repack.
 
     With ``lock`` it is kept from jobs until this transaction ends; a set that another transaction
     keeps is not idle then.
@@ -100,10 +119,13 @@ def create_set(
     m: int,
     block_size: int,
     recipients: Sequence[str],
-    job_id: int,
+    job_id: int | None,
     at: datetime,
 ) -> TapeSet:
-    """Make a set of blank volumes for a job; NoScratchVolume when there are too few."""
+    """Make a set of free volumes for a job, or for none; NoScratchVolume when there are too few.
+
+    Blank volumes come first, then those of reclaimed sets.
+    """
     _lock_creation(connection)
     scratch = _scratch(connection, k + m)
     set_id = f"{policy}-{_highest(connection) + 1:05d}"
@@ -129,6 +151,7 @@ def create_set(
 def release_set(connection: Connection, set_id: str) -> None:
     """Let other jobs append to an open set."""
     connection.execute(update(tape_sets).where(tape_sets.c.id == set_id).values(job_id=None))
+    _end_repack_to(connection, set_id)
 
 
 def close_set(connection: Connection, set_id: str, at: datetime) -> None:
@@ -138,6 +161,7 @@ def close_set(connection: Connection, set_id: str, at: datetime) -> None:
         .where(tape_sets.c.id == set_id, tape_sets.c.state == SetState.OPEN)
         .values(state=SetState.CLOSED, closed_at=at, job_id=None)
     )
+    _end_repack_to(connection, set_id)
 
 
 def files_of_set(connection: Connection, set_id: str) -> list[SetFile]:
@@ -159,7 +183,7 @@ def files_of_set(connection: Connection, set_id: str) -> list[SetFile]:
 
 
 def replace_volumes(connection: Connection, set_id: str, spoiled: Sequence[str]) -> None:
-    """Put blank volumes in the places of spoiled ones, in a set that holds nothing yet."""
+    """Put free volumes in the places of spoiled ones, in a set that holds nothing yet."""
     _lock_creation(connection)
     members = volumes.c.tape_set == set_id
     places = connection.execute(
@@ -177,8 +201,25 @@ def replace_volumes(connection: Connection, set_id: str, spoiled: Sequence[str])
         _assign(connection, set_id, position, barcode)
 
 
+def lock_set(connection: Connection, set_id: str) -> None:
+    """Keep other transactions from changing a set until this one ends."""
+    connection.execute(select(tape_sets.c.id).where(tape_sets.c.id == set_id).with_for_update())
+
+
+def former_set(connection: Connection, barcode: str) -> str | None:
+    """Return the reclaimed set whose label a volume still has, None when it has no such label."""
+    query = select(volumes.c.former_set).where(volumes.c.barcode == barcode)
+    found: str | None = connection.execute(query).scalar_one()
+    return found
+
+
+def forget_former_set(connection: Connection, barcode: str) -> None:
+    """Note that the label of a reclaimed set is written over."""
+    connection.execute(update(volumes).where(volumes.c.barcode == barcode).values(former_set=None))
+
+
 def next_blank(connection: Connection, *, lock: bool = False) -> str:
-    """Return the blank volume of the library that is taken next; NoScratchVolume: there is none.
+    """Return the free volume of the library that is taken next; NoScratchVolume: there is none.
 
     With ``lock``, no other transaction takes it before this one ends.
     """
@@ -187,12 +228,17 @@ def next_blank(connection: Connection, *, lock: bool = False) -> str:
     return _scratch(connection, 1)[0]
 
 
+def _end_repack_to(connection: Connection, set_id: str) -> None:
+    connection.execute(update(repacks).where(repacks.c.tape_set == set_id).values(tape_set=None))
+
+
 def _idle_open() -> Select[Any]:
     idle = or_(tape_sets.c.job_id.is_(None), backup_jobs.c.state == JobState.DONE)
+    repacked_to = select(repacks.c.id).where(repacks.c.tape_set == tape_sets.c.id).exists()
     return (
         select(tape_sets)
         .outerjoin(backup_jobs, backup_jobs.c.id == tape_sets.c.job_id)
-        .where(tape_sets.c.state == SetState.OPEN, idle)
+        .where(tape_sets.c.state == SetState.OPEN, idle, ~repacked_to)
     )
 
 
@@ -209,24 +255,27 @@ def _highest(connection: Connection) -> int:
 
 
 def _scratch(connection: Connection, count: int) -> list[str]:
-    blank = list(
+    """Return blank volumes, and behind them those of reclaimed sets, which are written over."""
+    blank = volumes.c.content == Content.BLANK
+    reclaimed = and_(volumes.c.content == Content.LABELLED, volumes.c.former_set.is_not(None))
+    taken = select(repairs.c.replacement).where(repairs.c.ended_at.is_(None))
+    free = list(
         connection.execute(
             select(volumes.c.barcode)
             .where(
-                volumes.c.content == Content.BLANK,
+                or_(blank, reclaimed),
                 volumes.c.custody == Custody.MOUNTABLE,
                 volumes.c.health == Health.OK,
                 volumes.c.tape_set.is_(None),
+                volumes.c.barcode.not_in(taken),
             )
-            .order_by(volumes.c.barcode)
+            .order_by(case((blank, 0), else_=1), volumes.c.barcode)
             .limit(count)
         ).scalars()
     )
-    if len(blank) < count:
-        raise NoScratchVolume(
-            f"{count} blank volumes are needed, and the library has {len(blank)}."
-        )
-    return blank
+    if len(free) < count:
+        raise NoScratchVolume(f"{count} blank volumes are needed, and the library has {len(free)}.")
+    return free
 
 
 def _assign(connection: Connection, set_id: str, position: int, barcode: str) -> None:

@@ -122,7 +122,11 @@ def candidates(connection: Connection) -> list[Candidate]:
         .join(tape_files, tape_files.c.barcode == volumes.c.barcode)
         .join(stripes, stripes.c.id == tape_files.c.stripe_id)
         .join(tape_sets, tape_sets.c.id == stripes.c.tape_set)
-        .where(volumes.c.custody == Custody.MOUNTABLE, volumes.c.health.not_in(UNMOUNTED))
+        .where(
+            volumes.c.custody == Custody.MOUNTABLE,
+            volumes.c.health.not_in(UNMOUNTED),
+            tape_sets.c.state != SetState.RECLAIMING,
+        )
         .group_by(volumes.c.barcode, volumes.c.verified_at)
         .order_by(volumes.c.verified_at.asc().nulls_first(), volumes.c.barcode)
     )
@@ -130,6 +134,16 @@ def candidates(connection: Connection) -> list[Candidate]:
         Candidate(row.barcode, row.files, int(row.bytes), row.verified_at)
         for row in connection.execute(query)
     ]
+
+
+def holds_data(connection: Connection, barcode: str) -> bool:
+    """Return whether the catalog has something on a volume, and is not about to forget it."""
+    query = (
+        select(tape_sets.c.id)
+        .join(volumes, volumes.c.tape_set == tape_sets.c.id)
+        .where(volumes.c.barcode == barcode, tape_sets.c.state != SetState.RECLAIMING)
+    )
+    return connection.execute(query).first() is not None
 
 
 def expected_volume(connection: Connection, barcode: str) -> ExpectedVolume:
@@ -151,7 +165,7 @@ def expected_volume(connection: Connection, barcode: str) -> ExpectedVolume:
         .order_by(stripes.c.number)
     )
     files = tuple(ExpectedFile(*each) for each in connection.execute(query))
-    closed = row.state == SetState.CLOSED
+    closed = row.state != SetState.OPEN
     return ExpectedVolume(barcode, row.id, row.position, row.k, row.block_size, closed, files)
 
 

@@ -28,6 +28,9 @@ COMMANDS = {
     "restore": "Bring objects back from tape, each verified.",
     "verify": "Read volumes again, and compare them with what was written.",
     "repair": "Write a lost or damaged volume anew from the others of its set.",
+    "retention": "Let recovery points expire by the rules of their policies.",
+    "repack": "Move live objects off tape sets that hold mostly what has expired.",
+    "reclaim": "Reclaim the volumes of tape sets that nothing needs any more.",
     "drill": "Rehearse: restore into a scratch store, and measure.",
     "audit": "The audit trail: who did what, and that nobody has altered it.",
 }

@@ -90,7 +90,7 @@ def show(
     with opened(ctx, as_json=as_json) as session:
         with session.site.catalog.read() as connection:
             point = recovery_points.recovery_point(connection, recovery_point)
-            sets = point.summary.get("tape_sets", [])
+            sets = recovery_points.sets_holding(connection, recovery_point)
             held = volumes.volumes(connection, tape_sets=sets)
         session.show(
             _as_dict(point) | {"volumes": held},

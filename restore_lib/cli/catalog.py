@@ -142,6 +142,7 @@ def _text(report: RebuildReport) -> list[Any]:
             ("problem", report.problems),
             ("assumed", report.assumed),
             ("left by a crash", report.left_out),
+            ("reclaimed", report.reclaimed),
             ("not known from tapes", report.unknowable),
         )
         for line in found

@@ -75,7 +75,7 @@ class Crew:
             site.close()
 
     def _patiently(self, work: Callable[[], object], stop: threading.Event) -> None:
-        pause, waited = 0.5, timedelta()
+        pause, waited, told = 0.5, timedelta(), ""
         while True:
             if stop.is_set():
                 raise Stopped
@@ -88,10 +88,13 @@ class Crew:
             except RetryLater as error:
                 self._at_work.discard(me)
                 if self._at_work and isinstance(error, DriveBusy):
-                    waited = timedelta()
+                    pause, waited = 0.5, timedelta()
                 elif waited >= self._patience:
                     raise
-                self._say(f"{error.message} Trying again in {pause:g} s.")
+                message = f"{error.message} Trying again in {pause:g} s."
+                if message != told:
+                    self._say(message)
+                told = message
                 self._pause(pause, stop)
                 waited += timedelta(seconds=pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

@@ -2,26 +2,37 @@
 
 import fcntl
 import socket
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 
 import typer
 
 from restore_lib.catalog import requests
+from restore_lib.catalog.batches import batches_of
+from restore_lib.catalog.waves import open_waves
 from restore_lib.cli.crew import Crew
 from restore_lib.cli.progress import Total
 from restore_lib.cli.session import Session
+from restore_lib.config import Config
 from restore_lib.errors import GoElsewhere, RetryLater, Unrecoverable
+from restore_lib.model.clock import Clock
 from restore_lib.model.progress import Progress
-from restore_lib.model.states import ITEM_ENDS
+from restore_lib.model.states import ITEM_ENDS, RequestState
 from restore_lib.restore import flow
 from restore_lib.restore.batch import run_batch
+from restore_lib.restore.claiming import claim, settle
 from restore_lib.site import Site
+from restore_lib.workers import Workers, cores
 
 _SHORTEST_POLL = 0.2
 _LONGEST_POLL = 10.0
+_OVER = frozenset({RequestState.ENDED, RequestState.CANCELLED})
+_WORTH_PROCESSES = 64 << 20
+"""Bytes of a wave that one process does not bring back before others have even begun."""
 
 
 def execute(
@@ -40,7 +51,8 @@ def execute(
         with _working(session, request_ids, until) as mine, session.board() as board:
             if mine:
                 total = board.total("restoring", _count(site, request_ids, done=False))
-                _Execution(session, request_ids, total).run(until)
+                with _Hands(site, session.actor) as hands:
+                    _Execution(session, request_ids, total, hands).run(until)
     except KeyboardInterrupt:
         session.say(f"Interrupted, and nothing is lost; to go on where it was: `{go_on}`")
         raise typer.Exit(130) from None
@@ -81,17 +93,66 @@ def _working(session: Session, request_ids: Sequence[int], until: _Deadline) -> 
         yield True
 
 
+class BatchRunner:
+    """Runs batches, one after the other, in a process of its own."""
+
+    def __init__(self, config: Config, clock: Clock, actor: str, runner: str) -> None:
+        self._site = Site(config, clock)
+        self._actor = actor
+        self._runner = runner
+
+    def run(self, batch_id: int, progress: Progress) -> None:
+        """Run a batch, as ``run_batch``."""
+        run_batch(self._site, batch_id, self._actor, progress, runner=self._runner)
+
+
+class _Hands:
+    """Processes that run batches, begun when they are first wanted; a context manager.
+
+    There is one more than cores, for those that wait for a tape or for the disk.
+    """
+
+    def __init__(self, site: Site, actor: str) -> None:
+        self._site = site
+        self._actor = actor
+        self._count = min(cores() + 1, site.config.library.drives)
+        self._free = threading.Semaphore(self._count)
+        self._held = ExitStack()
+        self._workers: Workers | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def begin(self) -> None:
+        """Begin the processes, unless they have begun."""
+        if self._workers is None:
+            one = (self._site.config, self._site.clock, self._actor, _runner())
+            self._workers = self._held.enter_context(Workers(self._count, BatchRunner, *one))
+
+    def run(self, site: Site, batch_id: int, progress: Progress) -> None:
+        """Run a batch in the next process that is free, or here when none has begun."""
+        if self._workers is None:
+            run_batch(site, batch_id, self._actor, progress, runner=_runner())
+            return
+        with self._free:
+            self._workers.submit("run", batch_id, progress=progress).result()
+
+
 class _Execution:
     """One process's work on restores."""
 
-    def __init__(self, session: Session, request_ids: Sequence[int], total: Total) -> None:
+    def __init__(
+        self, session: Session, request_ids: Sequence[int], total: Total, hands: _Hands
+    ) -> None:
         self._session = session
         self._site = session.site
         self._ids = request_ids
         self._total = total
         self._crew = Crew(session.site, session.say)
-        # The same after a restart, so that the wave of a killed process is taken up at once.
-        self._runner = f"tapeflow@{socket.gethostname()}"
+        self._hands = hands
         self._said = ""
 
     def run(self, until: _Deadline) -> None:
@@ -102,6 +163,11 @@ class _Execution:
             self._total.reach(_count(self._site, self._ids, done=True))
             if _ended(self._site, self._ids):
                 return
+            if paused := _paused(self._site, self._ids):
+                raise RetryLater(
+                    f"Restore request {paused[0]} is paused; nothing is lost.",
+                    remedy=f"to go on where it was: `tapeflow restore resume {paused[0]}`",
+                )
             until.check()
             if worked:
                 pause = _SHORTEST_POLL
@@ -118,29 +184,52 @@ class _Execution:
             return False
         if done.recalls:
             self._say_once(f"Waiting for volumes: shipments {', '.join(map(str, done.recalls))}.")
-        wave = flow.next_wave(self._site, self._runner)
-        if wave is None:
+        claimed = claim(self._site, _runner())
+        if not claimed:
             for problem in done.problems:
                 if not problem.retryable:
                     raise problem
                 self._say_once(f"{problem} It is tried again.")
             return False
-        batches = flow.wave_batches(self._site, wave.id)
-        self._crew.run(batches, self._batch, self._total)
-        flow.settle_wave(self._site, wave.id)
+        if len(claimed) > 1 and self._size() >= _WORTH_PROCESSES:
+            self._hands.begin()
+        self._crew.run(claimed, self._batch, self._total)
+        settle(self._site, _runner())
         return True
 
     def _batch(self, site: Site, batch_id: int, progress: Progress) -> None:
         """Run a batch; what its volumes can't give is planned again when the wave is settled."""
         try:
-            run_batch(site, batch_id, self._session.actor, progress)
+            self._hands.run(site, batch_id, progress)
         except (GoElsewhere, Unrecoverable) as error:
             self._session.say(f"Planned again: {error.message}")
+
+    def _size(self) -> int:
+        with self._site.catalog.read() as connection:
+            return sum(
+                batch.size
+                for wave in open_waves(connection, _runner())
+                for batch in batches_of(connection, wave_id=wave.id)
+            )
 
     def _say_once(self, message: str) -> None:
         if message != self._said:
             self._session.say(message)
             self._said = message
+
+
+def _runner() -> str:
+    """Return whose waves are run here: the same after a restart, so that they are taken up."""
+    return f"tapeflow@{socket.gethostname()}"
+
+
+def _paused(site: Site, request_ids: Sequence[int]) -> list[int]:
+    """Return the paused ones of these, when no other one is left to work on."""
+    with site.catalog.read() as connection:
+        found = [requests.request(connection, one) for one in request_ids]
+    left = [request for request in found if request.state not in _OVER]
+    paused = [request.id for request in left if request.state is RequestState.PAUSED]
+    return paused if len(paused) == len(left) else []
 
 
 def _ended(site: Site, request_ids: Sequence[int]) -> bool:

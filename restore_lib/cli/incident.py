@@ -10,6 +10,7 @@ from restore_lib.cli.output import facts, key_fields, print_json_list, table
 from restore_lib.cli.session import Json, group, opened
 from restore_lib.model.objects import display_key
 from restore_lib.model.states import LossClass
+from restore_lib.retention.expire import close_incident
 
 app = group("The losses that scans have found.")
 
@@ -23,8 +24,11 @@ def list_incidents(ctx: typer.Context, as_json: Json = False) -> None:
         session.show(
             {"incidents": found},
             table(
-                ("id", "store", "found", "lost", "compared with"),
-                ((i.id, i.store, i.found_at, i.counts.get("lost"), i.reference) for i in found),
+                ("id", "store", "state", "found", "lost", "compared with"),
+                (
+                    (i.id, i.store, i.state, i.found_at, i.counts.get("lost"), i.reference)
+                    for i in found
+                ),
             ),
         )
 
@@ -54,6 +58,18 @@ def show(
             typer.echo(f"{loss.loss_class:<20}  {display_key(loss.key)}")
 
 
+@app.command()
+def close(
+    ctx: typer.Context,
+    incident: Annotated[int, typer.Argument(help="Its id, as `tapeflow incident list` has it.")],
+    as_json: Json = False,
+) -> None:
+    """Close an incident: what it has lost is kept on tape no longer than retention says."""
+    with opened(ctx, as_json=as_json) as session:
+        close_incident(session.site, incident, session.actor)
+        session.show({"closed": incident}, f"Incident {incident} is closed.")
+
+
 def _head(found: Incident) -> dict[str, Any]:
     return {
         "incident": found.id,
@@ -61,6 +77,7 @@ def _head(found: Incident) -> dict[str, Any]:
         "reference": found.reference,
         "recovery_point": found.rp_id,
         "found_at": found.found_at,
+        "state": found.state,
         "counts": dict(found.counts),
     }
 

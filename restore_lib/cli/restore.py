@@ -1,6 +1,7 @@
 """`tapeflow restore`: plan → show → confirm → bring back → report."""
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -29,9 +30,11 @@ from restore_lib.cli.session import (
 )
 from restore_lib.config import Duration
 from restore_lib.errors import Refused
-from restore_lib.model.states import Overwrite
+from restore_lib.model.states import Overwrite, Priority, TakeRedundancy
 from restore_lib.model.verdict import Verdict
 from restore_lib.restore.flow import is_ended
+from restore_lib.restore.outlook import outlook
+from restore_lib.restore.pausing import pause_restore, resume_restore
 from restore_lib.restore.report import build_report, write_report
 from restore_lib.restore.request import (
     RestorePlan,
@@ -96,6 +99,16 @@ def run(
     overwrite: Annotated[
         Overwrite, typer.Option(help="What to do where another object stands.")
     ] = Overwrite.NEVER,
+    priority: Annotated[
+        Priority, typer.Option(help="Whose batches come first, where several restores are open.")
+    ] = Priority.NORMAL,
+    take_redundancy: Annotated[
+        TakeRedundancy,
+        typer.Option(
+            help="Whether volumes that are needed only if another is bad come along from vaults; "
+            "auto: where that costs less than the risk of a second trip."
+        ),
+    ] = TakeRedundancy.AUTO,
     timeout: Timeout = TWO_WEEKS,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -121,6 +134,8 @@ def run(
         recovery_point=recovery_point,
         target=to,
         overwrite=overwrite,
+        priority=priority,
+        take_redundancy=take_redundancy,
     )
     with opened(ctx, as_json=as_json) as session:
         if dry_run:
@@ -135,11 +150,23 @@ def run(
 
 @app.command()
 def resume(
-    ctx: typer.Context, request: RequestId, timeout: Timeout = TWO_WEEKS, as_json: Json = False
+    ctx: typer.Context,
+    request: RequestId,
+    timeout: Timeout = TWO_WEEKS,
+    release: Annotated[
+        bool, typer.Option("--release", help="Only let it go on; Airflow does the work.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Go on with a restore that was interrupted, or that nobody has started; exit as `run` does."""
+    """Go on with a restore that was paused or interrupted, or that nobody has started.
+
+    It exits as `run` does; with --release, at once.
+    """
     with opened(ctx, as_json=as_json) as session:
-        start_restore(session.site, request, session.actor)
+        found = resume_restore(session.site, request, session.actor)
+        if release:
+            session.show(_head(found), f"Restore request {request} is {found.state}.")
+            return
         run_to_end(session, request, timeout)
 
 
@@ -152,9 +179,12 @@ def list_requests(ctx: typer.Context, as_json: Json = False) -> None:
         session.show(
             {"requests": [_head(request) for request in found]},
             table(
-                ("id", "store", "target", "of", "state", "verdict", "created", "by"),
+                ("id", "store", "target", "of", "state", "priority", "verdict", "created", "by"),
                 (
-                    (r.id, r.store, r.target, _of(r), r.state, r.verdict, r.created_at, r.actor)
+                    (
+                        *(r.id, r.store, r.target, _of(r), r.state, r.priority),
+                        *(r.verdict, r.created_at, r.actor),
+                    )
                     for r in found
                 ),
             ),
@@ -170,13 +200,15 @@ def show(ctx: typer.Context, request: RequestId, as_json: Json = False) -> None:
             items = requests.count_items(connection, request)
             planned = batches.batches_of(connection, request_id=request)
             recalls = shipments.find(connection, request_id=request)
+        seen = outlook(session.site, request)
         states: dict[str, int] = {}
         for batch in planned:
             states[batch.state] = states.get(batch.state, 0) + 1
         session.show(
             _head(found)
-            | {"objects": items, "batches": states, "shipments": recalls, "plan": found.plan},
-            facts(_head(found)),
+            | {"objects": items, "batches": states, "shipments": recalls, "plan": found.plan}
+            | {"outlook": seen},
+            facts(_head(found) | _ends(seen)),
             "",
             facts({f"objects {state}": count for state, count in items.items() if count}),
             facts({f"batches {state}": count for state, count in states.items()}),
@@ -186,6 +218,7 @@ def show(ctx: typer.Context, request: RequestId, as_json: Json = False) -> None:
             )
             if recalls
             else "",
+            _stages(seen["stages"]),
         )
 
 
@@ -194,6 +227,17 @@ def report(ctx: typer.Context, request: RequestId, as_json: Json = False) -> Non
     """Write the report of a restore again, as JSON and HTML, and show what it comes to."""
     with opened(ctx, as_json=as_json) as session:
         show_report(session, request)
+
+
+@app.command()
+def pause(ctx: typer.Context, request: RequestId, as_json: Json = False) -> None:
+    """Begin no batch of a restore until it is resumed; those that run end. For days, if need be."""
+    with opened(ctx, as_json=as_json) as session:
+        found = pause_restore(session.site, request, session.actor)
+        session.show(
+            _head(found),
+            f"Restore request {request} is paused; `tapeflow restore resume {request}` goes on.",
+        )
 
 
 @app.command()
@@ -239,16 +283,32 @@ def show_report(session: Session, request_id: int) -> Verdict:
 def plan_text(plan: RestorePlan) -> tuple[Any, ...]:
     """Return a restore plan as people read it."""
     detail = plan.detail
-    stages = detail["estimate"]["stages"]
-    estimate = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in stages.items())
+    estimate = detail["estimate"]
     return (
         facts(
             {
                 **{name.replace("_", " "): count for name, count in detail["counts"].items()},
                 "to read": size_text(detail["bytes"]),
                 "batches": detail["batches"],
-                "estimate": f"{duration_text(detail['estimate']['seconds'])} ({estimate})",
+                "estimate": f"{duration_text(estimate['seconds'])}; 95 of 100 such restores end "
+                f"within {duration_text(estimate['p95_seconds'])}",
+                "choice": _choice_text(detail["selection"]),
+                "taken along": _spares_text(detail["redundancy"]),
             }
+        ),
+        "",
+        table(
+            ("stage", "takes", "95 of 100 within", "ends after"),
+            (
+                (
+                    name,
+                    duration_text(stage["seconds"]),
+                    duration_text(stage["p95_seconds"]),
+                    duration_text(stage["ends"]),
+                )
+                for name, stage in estimate["stages"].items()
+                if stage["p95_seconds"]
+            ),
         ),
         "",
         table(
@@ -270,6 +330,23 @@ def plan_text(plan: RestorePlan) -> tuple[Any, ...]:
     )
 
 
+def _choice_text(made: Mapping[str, Any]) -> str:
+    """Return why these volumes are wanted, and how far from the cheapest choice that is."""
+    off = "" if made["gap"] < 0.0005 else f"; at most {made['gap']:.1%} off the cheapest choice"
+    return f"{made['why']}{off}"
+
+
+def _spares_text(spares: Mapping[str, Any]) -> str:
+    count = len(spares["volumes"])
+    if not spares["second_trip_chance"]:
+        return "none: no bad volume would cause a second trip"
+    before, left = spares["second_trip_chance"], spares["second_trip_chance_with"]
+    risk = f"a second trip to a vault has a chance of {before:.2%}"
+    if not count:
+        return f"none: {risk}"
+    return f"{count} volume{'s' if count > 1 else ''}: {risk} without, {left:.2%} with them"
+
+
 def _plan_and_ask(session: Session, spec: RestoreSpec, *, yes: bool) -> int:
     """Make the durable plan, show it and release it; a plan that is declined is cancelled."""
     plan = plan_restore(session.site, spec, session.actor)
@@ -283,6 +360,25 @@ def _plan_and_ask(session: Session, spec: RestoreSpec, *, yes: bool) -> int:
     start_restore(session.site, request_id, session.actor)
     session.say(f"Restore request {request_id} begins.")
     return request_id
+
+
+def _ends(seen: dict[str, Any]) -> dict[str, Any]:
+    if seen["ends_at"] is None:
+        return {}
+    return {"ends, by now": seen["ends_at"], "95 of 100 by": seen["p95_ends_at"]}
+
+
+def _stages(found: dict[str, dict[str, float | None]]) -> Any:
+    """Return what stages were to take beside what they took so far, without those that are none."""
+    kinds = ("estimated_seconds", "p95_seconds", "actual_seconds")
+    return table(
+        ("stage", "estimate", "95 of 100 within", "so far"),
+        (
+            (name, *("-" if row[kind] is None else duration_text(row[kind] or 0) for kind in kinds))
+            for name, row in found.items()
+            if any(row[kind] for kind in kinds)
+        ),
+    )
 
 
 def _names(text: bytes, end: bytes) -> list[bytes]:
@@ -305,6 +401,8 @@ def _head(request: Request) -> dict[str, Any]:
         "reason": request.reason,
         "actor": request.actor,
         "state": request.state,
+        "priority": request.priority,
+        "at_once": request.at_once,
         "created_at": request.created_at,
         "finished_at": request.finished_at,
         "verdict": request.verdict,

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from restore_lib.catalog import audit, incidents
 from restore_lib.catalog.engine import Catalog
 from restore_lib.catalog.incidents import BackedUp, Loss
+from restore_lib.catalog.liveness import hold
 from restore_lib.catalog.recovery_points import RecoveryPoint, newest_committed
 from restore_lib.errors import Refused
 from restore_lib.integrity.reference import EPOCH, load_reference
@@ -205,6 +206,7 @@ def _record(
     """Make the incident and the audit event, unless an earlier run of this scan has made them."""
     counts = asdict(scan.counts)
     with site.catalog.write() as connection:
+        hold(connection)
         incident_id = _made_before(connection, scan, database) if scan.counts.lost else None
         if incident_id is not None:
             return replace(scan, incident_id=incident_id)

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from restore_lib.catalog.comparing import reclaimed_sets
 from restore_lib.catalog.engine import Catalog
 from restore_lib.catalog.findings import Findings, Found, FoundVolume
 from restore_lib.catalog.leases import CatalogLeases
@@ -61,7 +62,8 @@ class RebuildReport:
 
     ``written`` is whether the catalog holds it. ``away`` are volumes that others name and that are
     not in the library; ``assumed`` is where unreadable ones are thought to belong. ``left_out`` are
-    stripes that a crash left unfinished. ``missing`` is what nothing that was read can tell.
+    stripes that a crash left unfinished, ``reclaimed`` are sets that later ones are written over,
+    volume by volume. ``missing`` is what nothing that was read can tell.
     """
 
     written: bool = False
@@ -74,6 +76,7 @@ class RebuildReport:
     problems: list[str] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    reclaimed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unknowable: tuple[str, ...] = UNKNOWABLE
 
@@ -177,6 +180,8 @@ def compare_rebuild(
     rebuilt = Catalog(f"sqlite:///{folder.absolute() / 'catalog.db'}")
     try:
         rebuilt.migrate()
+        with site.catalog.read() as connection:
+            findings.leave_out(reclaimed_sets(connection))
         report, known = _found(site, findings, folder, progress)
         _fill(site, rebuilt, findings, known, actor, report)
         _count_objects(rebuilt, report)
@@ -226,6 +231,7 @@ def _is_done(catalog: Catalog, findings: Findings) -> bool:
 def _found(
     site: Site, findings: Findings, folder: Path, progress: Progress | None
 ) -> tuple[RebuildReport, list[KnownSet]]:
+    findings.leave_out(())
     compute_lost(site, findings, folder, progress)
     known = states(findings)
     there = {volume.barcode for volume in findings.volumes()}
@@ -237,6 +243,7 @@ def _found(
         ),
         away=sorted(b for s in known for b in s.barcodes.values() if b not in there),
         problems=[f"{v.barcode}: {v.problem}" for v in findings.volumes() if v.problem],
+        reclaimed=findings.left_out(),
     )
     for state in known:
         name = state.found.id

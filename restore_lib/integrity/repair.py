@@ -94,7 +94,7 @@ def _begin(site: Site, barcode: str, actor: str) -> Repair:
         blank = tape_sets.next_blank(connection, lock=True)
         change(
             connection,
-            [blank],
+            [v.barcode for v in volumes(connection, [blank], content=[Content.BLANK])],
             "content",
             Content.BLANK,
             Content.LABELLED,
@@ -181,7 +181,7 @@ class _Run:
             if done:
                 check_label(read_label(drive), self._label)
             else:
-                label_volume(drive, self._label)
+                self._label_replacement(drive)
             if append_files(drive, self._label, done, paths) < len(paths):
                 raise VolumeFull(
                     f"Volume {self._label.barcode} has no room for what {self._repair.barcode} "
@@ -191,6 +191,13 @@ class _Run:
             read_back(drive, self._label, done, [(file.blocks, file.sha256) for file in group])
             with self._site.catalog.write() as connection:
                 self._repair = repairs.advance(connection, self._repair, done + len(group))
+
+    def _label_replacement(self, drive: Drive) -> None:
+        with self._site.catalog.read() as connection:
+            former = tape_sets.former_set(connection, self._label.barcode)
+        label_volume(drive, self._label, former)
+        with self._site.catalog.write() as connection:
+            tape_sets.forget_former_set(connection, self._label.barcode)
 
     def _finish(self, folder: Path) -> None:
         """Write the last tape file, where there is room for one, and change the set."""
@@ -215,6 +222,7 @@ class _Run:
             )
             if append_files(drive, self._label, done, [path]):
                 read_back(drive, self._label, done, [(closing.blocks, closing.sha256)])
+            shutil.rmtree(folder, ignore_errors=True)  # no run clears up after one that is done
             with self._site.catalog.write() as connection:
                 self._change_set(connection)
 
@@ -273,9 +281,9 @@ class _Run:
     @contextmanager
     def _folder(self) -> Iterator[Path]:
         parent = self._site.staging / "repair"
-        for stale in parent.glob(f"{self._repair.id}-*"):
+        for stale in parent.glob(f"{self._repair.barcode}_*"):
             shutil.rmtree(stale, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{self._repair.id}-", dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=f"{self._repair.barcode}_", dir=parent))
         try:
             yield folder
         finally:

@@ -117,7 +117,14 @@ def set_to_repair(connection: Connection, volume: Volume, *, lock: bool = False)
             f"Volume {volume.barcode} is in no tape set; there is nothing on it to write anew.",
             remedy="`tapeflow volumes` lists the volumes with their sets",
         )
+    if lock:
+        tape_sets.lock_set(connection, volume.tape_set)
     held = tape_sets.tape_set(connection, volume.tape_set)
+    if held.state not in {SetState.OPEN, SetState.CLOSED}:
+        raise Refused(
+            f"Nothing on tape set {held.id} is needed any more: it is {held.state}.",
+            remedy=f"to keep it, bring it back first with `tapeflow reclaim undo {held.id}`",
+        )
     if not held.stripes:
         raise Refused(
             f"Tape set {held.id} holds nothing yet.",

@@ -86,7 +86,8 @@ def verify_volume(
     Damage makes the volume SUSPECT, or BROKEN when its label or all of its tape files can't be
     read; a label that is another volume's, or not ours, makes it SUSPECT with a flag. A volume that
     is not in the library stays unchecked and, unless it was sent out since, is flagged as MISSING.
-    A volume that the run has read already is not read again.
+    A volume that the run has read already is not read again, and one whose set is being reclaimed
+    is not read at all.
 
     Raises DriveBusy, LibraryOffline or LeaseLost when the library can't serve now; then nothing is
     kept, and the call may be made again.
@@ -96,6 +97,8 @@ def verify_volume(
         run = verifications.run(connection, run_id)
         known = verifications.result(connection, run_id, barcode)
         if known.at is not None or run.verdict is not None:
+            return known
+        if not verifications.holds_data(connection, barcode):
             return known
         expected = verifications.expected_volume(connection, barcode)
     size = sum(file.blocks for file in expected.files) * expected.block_size

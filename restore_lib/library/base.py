@@ -1,8 +1,11 @@
 """The protocol of a tape library: SCSI's words and semantics, whatever the machine behind."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+from restore_lib.library.lto import Geometry
 
 
 class ElementKind(StrEnum):
@@ -32,6 +35,14 @@ class Position:
 
     file: int
     block: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Blocks that are read in one go: all from ``first`` to ``last``."""
+
+    first: Position
+    last: Position
 
 
 class Drive(Protocol):
@@ -74,6 +85,17 @@ class Drive(Protocol):
 
     def write_filemark(self) -> None:
         """End the tape file and flush: on return all that was written is on the medium."""
+        ...
+
+    def geometry(self) -> Geometry | None:
+        """Return how the volume is laid out; None when a locate takes no time worth saving."""
+        ...
+
+    def recommended_order(self, ranges: Sequence[Range]) -> Sequence[int] | None:
+        """Return the indexes of ``ranges`` in the order in which this drive reads them soonest.
+
+        None when it recommends none. LTO drives do by GENERATE RECOMMENDED ACCESS ORDER.
+        """
         ...
 
 

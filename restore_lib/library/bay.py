@@ -29,6 +29,7 @@ class Bay:
     def __init__(self, folder: Path, number: int) -> None:
         self.folder = folder
         self.number = number
+        self._lock_path = str(folder / ".lock")
         self._fence_path = str(folder / ".fence")
         self._dead_path = str(folder / ".dead")
 
@@ -39,7 +40,7 @@ class Bay:
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the drive against all other processes; LibraryOffline when it stays busy."""
-        return locked(self.folder / ".lock", f"drive {self.number}", _LOCK_SECONDS)
+        return locked(self._lock_path, f"drive {self.number}", _LOCK_SECONDS)
 
     def fence(self) -> Fence:
         """Return the newest claim on the drive."""

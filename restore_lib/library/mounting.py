@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Protocol, Self, TypeVar
 
 from restore_lib.errors import DriveBusy, LeaseLost, LibraryOffline, TapeflowError, VolumeAbsent
-from restore_lib.library.base import Drive, ElementKind, Library, Position
+from restore_lib.library.base import Drive, ElementKind, Library, Position, Range
+from restore_lib.library.lto import Geometry
 from restore_lib.model.lease import Lease
 
 DEFAULT_TTL = timedelta(seconds=60)
@@ -222,6 +223,12 @@ class _LeasedDrive:
 
     def write_filemark(self) -> None:
         self._held(self._drive.write_filemark)
+
+    def geometry(self) -> Geometry | None:
+        return self._held(self._drive.geometry)
+
+    def recommended_order(self, ranges: Sequence[Range]) -> Sequence[int] | None:
+        return self._held(lambda: self._drive.recommended_order(ranges))
 
     def _held(self, operation: Callable[[], _Result]) -> _Result:
         self._keeper.check()

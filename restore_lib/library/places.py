@@ -89,7 +89,7 @@ def create_blank(folder: Path, barcode: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, owner: str, timeout: float) -> Iterator[None]:
+def locked(path: Path | str, owner: str, timeout: float) -> Iterator[None]:
     """Hold the lock file at ``path``, waiting up to ``timeout`` seconds for ``owner`` to be free.
 
     The lock ends with the process that holds it, however that ends. Raises LibraryOffline when it

@@ -125,10 +125,10 @@ class TapeImage:
         """Bytes of the image before the head."""
         return self._offset
 
-    def is_at(self, path: Path) -> bool:
+    def is_at(self, path: Path | str) -> bool:
         """Return whether ``path`` is this very image, not another one or none."""
         try:
-            return os.path.samestat(path.stat(), os.fstat(self._fd))
+            return os.path.samestat(os.stat(path), os.fstat(self._fd))  # noqa: PTH116 - the short way
         except FileNotFoundError:
             return False
 

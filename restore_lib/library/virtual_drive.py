@@ -1,11 +1,11 @@
 """A virtual tape drive: a SIMH image under a head, with a fence and its volume's faults."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from restore_lib.errors import LeaseLost, LibraryOffline, MediumError, VolumeFull
-from restore_lib.library.base import Position
+from restore_lib.library.base import Position, Range
 from restore_lib.library.bay import Bay, Fence
 from restore_lib.library.faults import Faults, read_faults, write_faults
 from restore_lib.library.simh import TapeImage, framed_size
@@ -27,6 +27,7 @@ class VirtualDrive:
         self._image = TapeImage(image, writable=True)
         self._capacity_bytes = min(capacity_bytes, self._faults.capacity_bytes or capacity_bytes)
         self._volume = image.stem
+        self._place = str(image)
         self._blocks_done = 0
 
     def close(self) -> None:
@@ -93,6 +94,12 @@ class VirtualDrive:
         with self._held(medium=True):
             self._image.write_filemark()
 
+    def geometry(self) -> None:
+        """Return None: on an image each block is as near as any other."""
+
+    def recommended_order(self, ranges: Sequence[Range]) -> None:
+        """Return None: there is nothing to recommend."""
+
     @contextlib.contextmanager
     def _held(self, *, medium: bool = False) -> Iterator[None]:
         """Hold the drive for one operation; one that touches the medium fails if that is bad."""
@@ -101,7 +108,7 @@ class VirtualDrive:
                 self.close()
                 raise LeaseLost(f"Drive {self.number} was loaded or unloaded by a newer holder.")
             self._bay.check_alive()
-            if not self._image.is_at(self._image.path):
+            if not self._image.is_at(self._place):
                 raise LibraryOffline(
                     f"The volume {self._volume} is no longer in drive {self.number}.",
                     remedy="load it again",

@@ -1,12 +1,11 @@
 """Objects as stores know them, and their names as people read them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
+class StoredObject(NamedTuple):
     """One object as its store describes it.
 
     ``key`` is the name, byte for byte. ``size`` is in bytes. ``version`` is the store's own version
@@ -20,11 +19,13 @@ class StoredObject:
     etag: str | None = None
     version: str | None = None
     content_type: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
     sha256: str | None = None
 
 
 def display_key(key: bytes) -> str:
     r"""Return ``key`` on one printable line: UTF-8 where it is, else ``\xNN`` escapes."""
     text = key.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -4,10 +4,16 @@ from enum import StrEnum
 
 
 class RecoveryPointState(StrEnum):
-    """OPEN is invisible to restores; COMMITTED is whole."""
+    """OPEN is invisible to restores; COMMITTED is whole.
+
+    EXPIRED is given up by retention, and can be brought back until some of what it held is
+    reclaimed: then it is PURGED.
+    """
 
     OPEN = "open"
     COMMITTED = "committed"
+    EXPIRED = "expired"
+    PURGED = "purged"
 
 
 class JobState(StrEnum):
@@ -18,7 +24,21 @@ class JobState(StrEnum):
 
 
 class SetState(StrEnum):
-    """OPEN sets take more stripes; CLOSED ones go to the vault."""
+    """OPEN sets take more stripes; CLOSED ones go to the vault.
+
+    QUARANTINED ones hold nothing live and can be brought back. Of RECLAIMING ones the catalog
+    forgets what they hold; RECLAIMED is the end: their volumes are free for other sets.
+    """
+
+    OPEN = "open"
+    CLOSED = "closed"
+    QUARANTINED = "quarantined"
+    RECLAIMING = "reclaiming"
+    RECLAIMED = "reclaimed"
+
+
+class IncidentState(StrEnum):
+    """What OPEN incidents have lost is kept on tape; no restore is asked for of CLOSED ones."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -41,12 +61,33 @@ class Overwrite(StrEnum):
 
 
 class RequestState(StrEnum):
-    """How far a restore request is."""
+    """How far a restore request is; no batch of a PAUSED one begins until it is resumed."""
 
     PLANNED = "planned"
     ACTIVE = "active"
+    PAUSED = "paused"
     ENDED = "ended"
     CANCELLED = "cancelled"
+
+
+OPEN_REQUESTS = (RequestState.PLANNED, RequestState.ACTIVE, RequestState.PAUSED)
+"""The states of requests that still need what is on tape."""
+
+
+class Priority(StrEnum):
+    """Whose batches come first; among requests of one priority, the drives are shared fairly."""
+
+    URGENT = "urgent"
+    NORMAL = "normal"
+    BACKGROUND = "background"
+
+
+class TakeRedundancy(StrEnum):
+    """Whether volumes come along from a vault that are needed only if another one is bad."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 class DrillState(StrEnum):

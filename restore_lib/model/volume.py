@@ -90,7 +90,7 @@ CONTENT_CHANGES: Mapping[Content, frozenset[Content]] = {
     Content.APPENDABLE: frozenset({Content.FULL, Content.RETIRED}),
     Content.FULL: frozenset({Content.EXPIRED, Content.RETIRED}),
     Content.EXPIRED: frozenset({Content.RECLAIM_QUARANTINE, Content.RETIRED}),
-    Content.RECLAIM_QUARANTINE: frozenset({Content.LABELLED, Content.RETIRED}),
+    Content.RECLAIM_QUARANTINE: frozenset({Content.LABELLED, Content.FULL, Content.RETIRED}),
     Content.RETIRED: frozenset(),
 }
 

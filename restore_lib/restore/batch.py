@@ -1,21 +1,27 @@
 """Run one batch: mount, read, verify, publish, and write down what became of each object."""
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from restore_lib.catalog import batches, requests, waves
 from restore_lib.catalog.batches import Batch, BatchExtent, BatchItem
-from restore_lib.catalog.requests import Outcome, Request
+from restore_lib.catalog.requests import Outcome
 from restore_lib.errors import (
     DigestMismatch,
     DiskFull,
+    DriveBusy,
     GoElsewhere,
     MediumError,
     ObjectUnreadable,
+    StoreUnavailable,
     TapeflowError,
 )
 from restore_lib.model.progress import Progress, Silent
@@ -24,19 +30,22 @@ from restore_lib.model.states import (
     BatchState,
     ItemState,
     LossClass,
-    RequestState,
     Way,
 )
 from restore_lib.model.volume import Health
+from restore_lib.restore.beginning import Begun, begin, next_here
 from restore_lib.restore.gather import Gathered, SetShape, Sourcing
 from restore_lib.restore.heartbeat import Heartbeat
 from restore_lib.restore.mount import Mounts
-from restore_lib.restore.publish import Publisher, failed
+from restore_lib.restore.publish import Publisher, Source, failed
+from restore_lib.restore.read import TapeReader, in_order
 from restore_lib.site import Site
-from restore_lib.tape.streams import BlockReader
 
+_log = logging.getLogger(__name__)
 _FLUSH = 200
 _BAD_BLOCKS = 3
+_BUSY_SECONDS = 0.2
+_BUSY_PATIENCE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,118 +59,170 @@ class BatchResult:
 
 
 def run_batch(
-    site: Site, batch_id: int, actor: str, progress: Progress | None = None
+    site: Site,
+    batch_id: int,
+    actor: str,
+    progress: Progress | None = None,
+    *,
+    runner: str | None = None,
 ) -> BatchResult:
     """Bring back the objects of a batch; one that has ended is left as it is.
+
+    So is what ``begin`` does not let run. What else ``runner`` has claimed of the same volume, for
+    whatever request, is read in the same mount.
 
     Killed at any instant and run again, it skips what is verified and finishes the rest. Objects
     that a volume can't give go back to be planned over other volumes, and MediumError (or another
     GoElsewhere) is raised at the end. Errors that may pass (DriveBusy, StoreUnavailable, DiskFull)
-    and those that a person must mend (KeyUnusable) leave the batch as it is, to be run again; why
-    is noted, for the report to name should nobody do so. A batch of a cancelled request is
-    cancelled.
+    and those that a person must mend (KeyUnusable) leave the batch to be run again; why is noted,
+    for the report to name should nobody do so. After StoreUnavailable and DiskFull, half as many
+    batches of the request run at once, and one more after each that is done. Objects that a repack
+    has moved to other volumes since are planned anew. A batch of a cancelled request is cancelled.
     """
-    with site.catalog.write() as connection:
-        at = site.clock.now()
-        batch = batches.batch(connection, batch_id)
-        request = requests.request(connection, batch.request_id)
-        if request.state is RequestState.CANCELLED:
-            batches.end_batch(connection, batch_id, BatchState.CANCELLED, at, "cancelled")
-        else:
-            batches.begin_batch(connection, batch_id, at)
-        batch = batches.batch(connection, batch_id)
-        if batch.state is not BatchState.RUNNING:
-            return BatchResult(batch_id, batch.state, 0, 0)
-        if batch.wave_id is not None:
-            waves.touch_wave(connection, batch.wave_id, at)
-        items = batches.batch_items(connection, batch_id)
-    run = _BatchRun(site, batch, request, actor, progress or Silent())
+    begun = begin(site, batch_id, runner)
+    if isinstance(begun, Batch):
+        return BatchResult(batch_id, begun.state, 0, 0)
+    return _run(_BatchRun(site, begun, actor, progress or Silent(), runner))
+
+
+def _run(run: "_BatchRun") -> BatchResult:
     try:
-        with Heartbeat(site, batch.wave_id):
-            run.run(items)
+        run.run()
     except GoElsewhere as error:
         run.end(BatchState.FAILED, error.message)
         raise
-    except TapeflowError as error:
-        with suppress(TapeflowError), site.catalog.write() as connection:
-            batches.note_error(connection, batch_id, error.message)
+    except BaseException as error:
+        with suppress(TapeflowError):
+            run.leave(error)
         raise
-    finally:
-        run.flush()
     return run.finish()
 
 
 class _BatchRun:
     def __init__(
-        self, site: Site, batch: Batch, request: Request, actor: str, progress: Progress
+        self,
+        site: Site,
+        begun: Begun,
+        actor: str,
+        progress: Progress,
+        runner: str | None,
+        reader: TapeReader | None = None,
     ) -> None:
+        """``reader`` is of the batch's volume, where another batch has mounted it."""
         self._site = site
-        self._batch = batch
-        self._request = request
+        self._batch = begun.batch
+        self._request = begun.request
+        self._items = begun.items
+        self._actor = actor
         self._mounts = Mounts(site, actor)
         self._progress = progress
+        self._runner = runner
+        self._reader = reader
         self._outcomes: list[Outcome] = []
         self._counts = {"restored": 0, "others": 0}
         self._problem: str | None = None
 
-    def run(self, items: Sequence[BatchItem]) -> None:
-        """Read, verify and publish ``items``."""
-        self._progress.stage(
-            f"batch {self._batch.id}", len(items), sum(item.size or 0 for item in items)
-        )
-        with self._folder() as folder:
-            publisher = Publisher(
-                self._site.store(self._request.target),
-                self._request.overwrite,
-                [] if self._batch.kind is BatchKind.ALTERNATE else self._site.identities,
-                folder,
-            )
-            todo = [item for item in items if not self._stands(publisher, item)]
+    def run(self) -> None:
+        """Read, verify and publish the objects."""
+        size = sum(item.size or 0 for item in self._items)
+        self._progress.stage(f"batch {self._batch.id}", len(self._items), size)
+        with (
+            Heartbeat(self._site, self._batch.wave_id),
+            self._folder() as folder,
+            self._publisher(folder) as publisher,
+        ):
+            todo = self._not_standing(publisher, self._items)
             if todo and self._batch.kind is BatchKind.ALTERNATE:
                 self._copy(publisher, todo)
-            elif todo and self._batch.kind is BatchKind.READ:
-                self._read(publisher, todo)
             elif todo:
-                self._gather(publisher, todo, folder)
+                try:
+                    if self._batch.kind is BatchKind.READ:
+                        self._read(publisher, todo)
+                    else:
+                        self._gather(publisher, todo, folder)
+                finally:
+                    self._settle(publisher)
 
-    def _stands(self, publisher: Publisher, item: BatchItem) -> bool:
-        outcome = publisher.standing(item)
-        if outcome is not None:
-            self._note(item, outcome)
-        return outcome is not None
+    def _publisher(self, folder: Path) -> Publisher:
+        alternate = self._batch.kind is BatchKind.ALTERNATE
+        return Publisher(
+            self._site.store(self._request.target),
+            self._request.overwrite,
+            [] if alternate else self._site.identities,
+            folder,
+        )
+
+    def _not_standing(self, publisher: Publisher, items: Sequence[BatchItem]) -> list[BatchItem]:
+        """Settle what stands at the target; return the rest.
+
+        What a killed process has put there, and not made safe, is made so before it counts.
+        """
+        standing = [(item, publisher.standing(item)) for item in items]
+        found = [(item, outcome) for item, outcome in standing if outcome is not None]
+        if any(outcome.way is Way.PRESENT for _, outcome in found):
+            self._site.store(self._request.target).secure()
+        self._note(found)
+        return [item for item, outcome in standing if outcome is None]
 
     def _read(self, publisher: Publisher, items: Sequence[BatchItem]) -> None:
         """Read ``items`` from their one volume.
 
         After a few bad blocks the rest is left to parity; what comes here again is read through.
         """
-        [barcode] = self._batch.volumes
-        with self._mounts.reader(barcode) as reader:
-            for item in items:
-                payloads = (
-                    (
-                        extent,
-                        BlockReader(reader.range(extent.stripe, extent.offset, extent.stored_size)),
-                    )
-                    for extent in item.extents
-                )
-                try:
-                    self._note(item, publisher.publish(item, payloads, Way.TAPE))
-                except (MediumError, DigestMismatch) as error:
-                    self._mounts.mark(barcode, Health.SUSPECT, error.message)
-                    self._elsewhere(item, error)
-                    if len(reader.bad) >= _BAD_BLOCKS and not item.attempts:
-                        raise
+        if self._reader is not None:
+            self._read_all(publisher, items, self._reader)
+            return
+        with self._mounts.reader(self._batch.volumes[0]) as reader:
+            self._read_all(publisher, items, reader)
+            self._settle(publisher)
+            if self._runner is not None:
+                self._serve_others(reader, self._runner)
+
+    def _read_all(
+        self, publisher: Publisher, items: Sequence[BatchItem], reader: TapeReader
+    ) -> None:
+        def read(extent: BatchExtent) -> Iterator[bytes]:
+            return reader.range(extent.stripe, extent.offset, extent.stored_size)
+
+        for item in in_order(reader, items):
+            try:
+                self._add(publisher, item, read, Way.TAPE)
+            except (MediumError, DigestMismatch) as error:
+                self._mounts.mark(self._batch.volumes[0], Health.SUSPECT, error.message)
+                self._elsewhere(item, error)
+                if len(reader.bad) >= _BAD_BLOCKS and not item.attempts:
+                    raise
+
+    def _serve_others(self, reader: TapeReader, runner: str) -> None:
+        """Run what else the runner has claimed of this volume, while it is mounted.
+
+        An error of another batch ends this; it is told by that batch, which is ended or run again.
+        """
+        while (batch_id := next_here(self._site, self._batch, runner)) is not None:
+            try:
+                begun = begin(self._site, batch_id, runner)
+                if isinstance(begun, Begun):
+                    _run(_BatchRun(self._site, begun, self._actor, self._progress, runner, reader))
+            except TapeflowError as error:
+                _log.warning("Batch %s in the mount of another: %s", batch_id, error)
+                return
+
+    def _add(self, publisher: Publisher, item: BatchItem, read: Source, way: Way) -> None:
+        publisher.add(item, read, way)
+        self._progress.advance()
+        if publisher.full:
+            self._settle(publisher)
+
+    def _settle(self, publisher: Publisher) -> None:
+        """Publish what was added, and write down what became of it."""
+        if published := publisher.finish():
+            self._note(published)
 
     def _gather(self, publisher: Publisher, items: Sequence[BatchItem], folder: Path) -> None:
         sourcing = self._sourcing(items)
         gathered = Gathered(folder)
         try:
-            sourcing.gather(
-                [extent for item in items for extent in item.extents],
-                gathered,
-                lambda barcode, wanted: self._collect(gathered, barcode, wanted),
-            )
+            self._collect_all(sourcing, items, gathered)
             for item in items:
                 self._put_together(publisher, item, sourcing, gathered)
         finally:
@@ -172,18 +233,38 @@ class _BatchRun:
     ) -> None:
         reached: list[BatchExtent] = []
 
-        def payloads() -> Iterator[tuple[BatchExtent, BlockReader]]:
-            for extent in item.extents:
-                reached.append(extent)
-                yield extent, BlockReader(sourcing.payload(extent, gathered))
+        def read(extent: BatchExtent) -> Iterator[bytes]:
+            reached.append(extent)
+            return sourcing.payload(extent, gathered)
 
         way = Way.PARITY if sourcing.is_rebuilt(item, gathered) else Way.TAPE
         try:
-            self._note(item, publisher.publish(item, payloads(), way))
+            self._add(publisher, item, read, way)
         except (MediumError, DigestMismatch) as error:
             if reached[-1].barcode in self._batch.volumes:
                 self._mounts.mark(reached[-1].barcode, Health.SUSPECT, error.message)
             self._elsewhere(item, error)
+
+    def _collect_all(
+        self, sourcing: Sourcing, items: Sequence[BatchItem], gathered: Gathered
+    ) -> None:
+        """Gather; what is in use elsewhere is waited for, so that nothing is read twice."""
+        until = self._site.clock.now() + _BUSY_PATIENCE
+        extents = [extent for item in items for extent in item.extents]
+        while True:
+            try:
+                sourcing.gather(
+                    extents,
+                    gathered,
+                    lambda barcode, wanted: self._collect(gathered, barcode, wanted),
+                )
+            except DriveBusy:
+                if self._site.clock.now() >= until:
+                    raise
+                self._progress.advance()
+                self._site.clock.sleep(_BUSY_SECONDS)
+            else:
+                return
 
     def _collect(self, gathered: Gathered, barcode: str, wanted: set[tuple[int, int]]) -> None:
         with self._mounts.reader(barcode) as reader:
@@ -220,38 +301,55 @@ class _BatchRun:
                 if copied is not None:
                     outcome = copied
                     break
-            self._note(item, outcome)
+            self._note([(item, outcome)])
 
     def _elsewhere(self, item: BatchItem, error: MediumError | DigestMismatch) -> None:
         pending = Outcome(item.id, ItemState.PENDING, error_code=error.code, error=error.message)
-        self._note(item, pending)
+        self._note([(item, pending)])
 
-    def _note(self, item: BatchItem, outcome: Outcome) -> None:
-        self._outcomes.append(outcome)
-        ended = outcome.state is ItemState.RESTORED
-        self._counts["restored" if ended else "others"] += 1
-        if outcome.state is ItemState.PENDING:
-            self._problem = outcome.error
-        self._progress.advance(objects=1, size=item.size or 0)
+    def _note(self, ended: Sequence[tuple[BatchItem, Outcome]]) -> None:
+        for _, outcome in ended:
+            self._outcomes.append(outcome)
+            restored = outcome.state is ItemState.RESTORED
+            self._counts["restored" if restored else "others"] += 1
+            if outcome.state is ItemState.PENDING:
+                self._problem = outcome.error
         if len(self._outcomes) >= _FLUSH:
             self.flush()
+        self._progress.advance(len(ended), sum(item.size or 0 for item, _ in ended))
 
     def flush(self) -> None:
         """Write down what became of the objects since the last time."""
         if not self._outcomes:
             return
         with self._site.catalog.write() as connection:
-            at = self._site.clock.now()
-            requests.settle_items(connection, self._batch.id, self._outcomes, at)
-            if self._batch.wave_id is not None:
-                waves.touch_wave(connection, self._batch.wave_id, at)
+            self._write(connection)
+        self._outcomes.clear()
+
+    def leave(self, error: BaseException) -> None:
+        """Write down what became of the objects so far, and why the batch has not ended."""
+        with self._site.catalog.write() as connection:
+            self._write(connection)
+            if isinstance(error, TapeflowError):
+                batches.note_error(connection, self._batch.id, error.message)
+            if isinstance(error, StoreUnavailable | DiskFull):
+                waves.slow_down(connection, self._request.id, self._batch.id)
         self._outcomes.clear()
 
     def end(self, state: BatchState, error: str | None) -> None:
         """End the batch; what it did not finish goes back to be planned again."""
-        self.flush()
         with self._site.catalog.write() as connection:
+            self._write(connection)
             batches.end_batch(connection, self._batch.id, state, self._site.clock.now(), error)
+            if self._request.at_once is not None and state is BatchState.DONE:
+                waves.speed_up(connection, self._request.id, self._site.config.library.drives)
+        self._outcomes.clear()
+
+    def _write(self, connection: Connection) -> None:
+        at = self._site.clock.now()
+        requests.settle_items(connection, self._batch.id, self._outcomes, at)
+        if self._batch.wave_id is not None:
+            waves.touch_wave(connection, self._batch.wave_id, at)
 
     def finish(self) -> BatchResult:
         """End the batch by what became of its objects; MediumError if some go elsewhere."""

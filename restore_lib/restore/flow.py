@@ -1,33 +1,30 @@
 """Execute: receive what came back, plan what is open, recall what is missing, run what is here.
 
-``advance`` and the wave functions look at what is true in the catalog and do what is next; each may
-be killed and run again. Airflow's tasks and the ``tapeflow`` command call the same ones.
+``advance`` looks at what is true in the catalog and does what is next; it may be killed and run
+again. What is here is read in the waves of ``restore_lib.restore.claiming``. Airflow and the
+``tapeflow`` command call the same functions.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
-from restore_lib.catalog import batches, offsite, requests, waves
-from restore_lib.catalog.batches import Batch
+from restore_lib.catalog import batches, offsite, requests
 from restore_lib.catalog.requests import Request
 from restore_lib.catalog.volumes import volumes
-from restore_lib.catalog.waves import Wave
 from restore_lib.errors import TapeflowError
 from restore_lib.model.states import BatchState, ItemState, RequestState
 from restore_lib.model.volume import Custody, Reason
+from restore_lib.restore.claiming import abandoned_waves, has_room, settle_wave
 from restore_lib.restore.plan import readable
-from restore_lib.restore.request import plan_pending
+from restore_lib.restore.planning import plan_pending
+from restore_lib.restore.redundancy import spares_of
 from restore_lib.site import Site
 from restore_lib.vault.outbound import take_back
 from restore_lib.vault.recalls import recall
 from restore_lib.vault.receiving import needs_attention, receive
-
-ABANDONED_AFTER = timedelta(minutes=15)
 
 
 @dataclass
@@ -79,84 +76,19 @@ def advance(site: Site, actor: str) -> Advance:
 def open_work(site: Site) -> frozenset[str]:
     """Return what ``advance`` or a wave would find to do, empty when there is nothing.
 
-    That is a document, reads whose volumes are here, a volume to recall, something to plan anew, a
-    request that has come to its end, or the wave of a runner that has died. Each has a name that
-    stays the same while it waits, so that a watcher can tell new work from work that it has seen.
+    That is a document, reads whose volumes are here and that would be claimed, a volume to recall,
+    something to plan anew, a request that has come to its end, or the wave of a runner that has
+    died. Each has a name that stays the same while it waits, so that a watcher can tell new work
+    from work that it has seen.
     """
     found = {f"wave {wave.id}" for wave in abandoned_waves(site)}
     if needs_attention(site):
         found.add("documents")
     with site.catalog.read() as connection:
+        able = has_room(connection, site)
         for request in requests.requests(connection, [RequestState.ACTIVE]):
-            found.update(_open_work(connection, request.id))
+            found.update(_open_work(connection, request.id, reads=request.id in able))
     return frozenset(found)
-
-
-def next_wave(site: Site, runner: str) -> Wave | None:
-    """Claim the batches whose volumes are all here as a wave of ``runner``; None: there are none.
-
-    A runner that was killed gets its wave again. At most ``restore.wave_batches`` batches.
-    """
-    limit = site.config.restore.wave_batches
-    with site.catalog.write() as connection:
-        held = waves.open_waves(connection, runner)
-        if held:
-            return held[0]
-        for request in requests.requests(connection, [RequestState.ACTIVE]):
-            if not _holds(connection, request.id):
-                continue
-            ready = [batch.id for batch in _ready(connection, request.id)[:limit]]
-            if ready:
-                at = site.clock.now()
-                wave_id = waves.open_wave(connection, request.id, ready, runner, at)
-                return waves.wave(connection, wave_id)
-    return None
-
-
-def wave_batches(site: Site, wave_id: int) -> list[int]:
-    """Return the batches of a wave that have not ended, in an order to begin them in.
-
-    Every volume's first batch comes before any volume's second: what runs side by side then wants
-    different volumes.
-    """
-    with site.catalog.read() as connection:
-        left = batches.batches_of(
-            connection, wave_id=wave_id, states=[BatchState.PLANNED, BatchState.RUNNING]
-        )
-    earlier: Counter[tuple[str, ...]] = Counter()
-    turns: list[tuple[int, int]] = []
-    for batch in left:
-        turns.append((earlier[batch.volumes], batch.id))
-        earlier[batch.volumes] += 1
-    return [batch_id for _, batch_id in sorted(turns)]
-
-
-def settle_wave(site: Site, wave_id: int, *, abandoned: bool = False) -> dict[str, int]:
-    """End a wave: batches that did not end give their items back; return batches by state.
-
-    That counts as a try of these items, but for batches of an ``abandoned`` wave that nobody began:
-    they may have waited for a drive all the time.
-    """
-    with site.catalog.write() as connection:
-        at = site.clock.now()
-        for batch in batches.batches_of(
-            connection, wave_id=wave_id, states=[BatchState.PLANNED, BatchState.RUNNING]
-        ):
-            untried = abandoned and batch.state is BatchState.PLANNED
-            end = BatchState.CANCELLED if untried else BatchState.FAILED
-            why = batch.error or "its task ended without finishing it"
-            batches.end_batch(connection, batch.id, end, at, why)
-        waves.settle_wave(connection, wave_id, at)
-        counts: dict[str, int] = {}
-        for batch in batches.batches_of(connection, wave_id=wave_id):
-            counts[batch.state] = counts.get(batch.state, 0) + 1
-        return counts
-
-
-def abandoned_waves(site: Site) -> list[Wave]:
-    """Return open waves that nobody has worked on for a quarter of an hour."""
-    with site.catalog.read() as connection:
-        return waves.untouched_waves(connection, site.clock.now() - ABANDONED_AFTER)
 
 
 def is_ended(site: Site, request_id: int) -> bool:
@@ -177,7 +109,7 @@ def _holds(connection: Connection, request_id: int) -> bool:
     return requests.request(connection, request_id).state is RequestState.ACTIVE
 
 
-def _open_work(connection: Connection, request_id: int) -> Iterator[str]:
+def _open_work(connection: Connection, request_id: int, *, reads: bool) -> Iterator[str]:
     unclaimed = batches.unclaimed(connection, request_id)
     wanted = {barcode for batch in unclaimed for barcode in batch.volumes}
     here: set[str] = set()
@@ -188,7 +120,8 @@ def _open_work(connection: Connection, request_id: int) -> Iterator[str]:
             here.add(volume.barcode)
     for barcode in offsite.left_behind(connection, wanted):
         yield f"volume {barcode} of request {request_id}"
-    yield from (f"batch {batch.id}" for batch in unclaimed if here.issuperset(batch.volumes))
+    if reads:
+        yield from (f"batch {batch.id}" for batch in unclaimed if here.issuperset(batch.volumes))
     if not unclaimed:
         counts = requests.count_items(connection, request_id)
         if counts[ItemState.PENDING] or not requests.unfinished(connection, request_id):
@@ -213,17 +146,19 @@ def _plan(connection: Connection, site: Site, request: Request) -> None:
 def _recall(site: Site, request: Request, actor: str) -> list[int]:
     """Ask for the volumes that are away, and take back those that a truck has left on the dock.
 
-    A volume that is asked for already is not asked for twice.
+    While some are away, those that the plan takes along in case one is bad come with them. A volume
+    that is asked for already is not asked for twice.
     """
     with site.catalog.read() as connection:
         open_batches = batches.unclaimed(connection, request.id)
         direct = {b for batch in open_batches if not batch.lost for b in batch.volumes}
         redundancy = {b for batch in open_batches if batch.lost for b in batch.volumes} - direct
-        away = {
-            volume.barcode
-            for volume in volumes(connection, direct | redundancy)
-            if volume.custody is Custody.VAULT
-        }
+        known = volumes(connection, direct | redundancy)
+        if any(volume.custody is not Custody.MOUNTABLE for volume in known):
+            along = [v for v in volumes(connection, spares_of(request)) if readable(v)]
+            redundancy |= {volume.barcode for volume in along} - direct
+            known += along
+        away = {volume.barcode for volume in known if volume.custody is Custody.VAULT}
         left = offsite.left_behind(connection, direct | redundancy)
     take_back(site, left, actor)
     sent: list[int] = []
@@ -231,17 +166,6 @@ def _recall(site: Site, request: Request, actor: str) -> list[int]:
         if wanted := sorted(barcodes & away):
             sent += recall(site, wanted, reason=reason, request_id=request.id, actor=actor)
     return sent
-
-
-def _ready(connection: Connection, request_id: int) -> list[Batch]:
-    unclaimed = batches.unclaimed(connection, request_id)
-    wanted = {barcode for batch in unclaimed for barcode in batch.volumes}
-    here = {
-        volume.barcode
-        for volume in volumes(connection, wanted, custody=[Custody.MOUNTABLE])
-        if readable(volume)
-    }
-    return [batch for batch in unclaimed if here.issuperset(batch.volumes)]
 
 
 def _end(site: Site, request: Request) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from restore_lib.catalog.batches import BatchExtent, BatchItem
-from restore_lib.errors import MediumError
+from restore_lib.errors import DriveBusy, MediumError
 from restore_lib.restore.read import TapeReader
 from restore_lib.tape.parity import Rebuilder
 from restore_lib.tape.streams import disk_errors
@@ -126,13 +126,24 @@ class Sourcing:
 
         ``collect(barcode, wanted)`` is called for the volumes in their order, and once more for
         those that rebuild what could not be read, the soundest first; a volume of which nothing is
-        needed is not asked. No block is asked for again that could not be read.
+        needed is not asked. No block is asked for again that was read or could not be. A volume
+        that is in use is asked for after the others; DriveBusy when it still is: call it again.
         """
         short = self._short((e for e in extents if e.barcode not in self._volumes), gathered)
-        for barcode in self._volumes:
-            wanted = self._own(extents, barcode) | self._helping(short, gathered, barcode)
-            if wanted:
+        busy: list[str] = []
+
+        def take(barcode: str) -> None:
+            own = self._own(extents, barcode, gathered)
+            if wanted := own | self._helping(short, gathered, barcode):
                 collect(barcode, wanted)
+
+        for barcode in self._volumes:
+            try:
+                take(barcode)
+            except DriveBusy:
+                busy.append(barcode)
+        for barcode in busy:
+            take(barcode)
         short = self._short(extents, gathered)
         for barcode in sorted(self._volumes, key=gathered.bad_blocks):
             if wanted := self._helping(short, gathered, barcode):
@@ -162,12 +173,16 @@ class Sourcing:
         end = extent.offset + max(extent.stored_size, 1)
         return range(extent.offset // size, -(-end // size))
 
-    def _own(self, extents: Iterable[BatchExtent], barcode: str) -> set[tuple[int, int]]:
+    def _own(
+        self, extents: Iterable[BatchExtent], barcode: str, gathered: Gathered
+    ) -> set[tuple[int, int]]:
+        """Return the blocks of a volume that hold ``extents`` and were not tried yet."""
         return {
             (extent.stripe, row)
             for extent in extents
             if extent.barcode == barcode
             for row in self._rows(extent)
+            if not gathered.was_tried(barcode, extent.stripe, row)
         }
 
     def _short(self, extents: Iterable[BatchExtent], gathered: Gathered) -> set[_Row]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from restore_lib.catalog.leases import CatalogLeases
+from restore_lib.catalog.stripes import blocks_of_files
 from restore_lib.catalog.volumes import change, known, set_flag, volume
 from restore_lib.errors import (
     CorruptTapeFile,
@@ -17,6 +18,7 @@ from restore_lib.errors import (
 from restore_lib.library.base import Drive, ElementKind
 from restore_lib.library.mounting import mounted
 from restore_lib.model.volume import Flag, Health
+from restore_lib.restore.layout import Layout
 from restore_lib.restore.read import TapeReader
 from restore_lib.site import Site
 from restore_lib.tape.mounted import read_label
@@ -41,7 +43,7 @@ class Mounts:
         ttl = self._site.config.library.lease
         try:
             with mounted(self._site.library, self._leases, barcode, self._actor, ttl=ttl) as drive:
-                yield TapeReader(drive, self._block_size(drive, barcode))
+                yield self._reader(drive, barcode)
         except VolumeAbsent as error:
             self.mark(barcode, Health.LOST, error.message, Flag.MISSING)
             raise
@@ -70,9 +72,18 @@ class Mounts:
             if flag is not None:
                 set_flag(connection, [barcode], flag, actor=who, reason=reason, at=at)
 
-    def _block_size(self, drive: Drive, barcode: str) -> int:
+    def _reader(self, drive: Drive, barcode: str) -> TapeReader:
         with self._site.catalog.read() as connection:
             tape_set = volume(connection, barcode).tape_set
+        block_size = self._block_size(drive, barcode, tape_set)
+        geometry = drive.geometry()
+        if geometry is None or tape_set is None:
+            return TapeReader(drive, block_size)
+        with self._site.catalog.read() as connection:
+            lengths = blocks_of_files(connection, barcode, tape_set)
+        return TapeReader(drive, block_size, Layout(geometry, block_size, lengths))
+
+    def _block_size(self, drive: Drive, barcode: str, tape_set: str | None) -> int:
         try:
             label = read_label(drive)
         except (MediumError, EndOfData) as error:

@@ -1,38 +1,72 @@
 """Verify and publish: payloads become objects of the target store, or a named outcome."""
 
+import contextlib
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from restore_lib.catalog.batches import BatchExtent, BatchItem
 from restore_lib.catalog.requests import Outcome
-from restore_lib.errors import DigestMismatch, ObjectNameRefused, ObjectUnreadable
+from restore_lib.errors import DigestMismatch, KeyUnusable, ObjectNameRefused, ObjectUnreadable
 from restore_lib.model.states import ItemState, Overwrite, Way
-from restore_lib.stores.base import Store
+from restore_lib.restore.handover import handed_over
+from restore_lib.restore.read import Pieces
+from restore_lib.stores.base import Group, Store
 from restore_lib.tape.age import Identity
 from restore_lib.tape.members import Member, MemberMeta
-from restore_lib.tape.payload import restore_payload
-from restore_lib.tape.streams import Readable, disk_errors
+from restore_lib.tape.payload import restore_payload, unseal, unseal_stream
+from restore_lib.tape.streams import Writable, disk_errors
 
 _CHUNK = 1 << 20
 _IN_MEMORY = 8 << 20
+_GROUP_OBJECTS = 500
+_GROUP_BYTES = 64 << 20
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+Source = Callable[[BatchExtent], Iterable[bytes]]
+"""Gives the stored bytes of an extent, each time that it is called."""
+
+
+@dataclass
+class _Added:
+    item: BatchItem
+    outcome: Outcome
 
 
 class Publisher:
-    """Brings verified objects into a store under one overwrite policy."""
+    """Brings verified objects into a store under one overwrite policy; a context manager.
+
+    Objects are published in groups: ``add`` them until ``full``, then ``finish``. Leaving it
+    without ``finish`` may leave out what was added since.
+    """
 
     def __init__(
         self, store: Store, overwrite: Overwrite, identities: Sequence[Identity], folder: Path
     ) -> None:
-        """Objects of more than 8 MiB pass through ``folder`` before they are published."""
+        """Objects of more than 8 MiB from an alternate store pass through ``folder``."""
         self._store = store
         self._overwrite = overwrite
         self._identities = identities
         self._folder = folder
+        self._held = contextlib.ExitStack()
+        self._group: Group | None = None
+        self._added: list[_Added] = []
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much was added that it is time to ``finish``."""
+        return len(self._added) >= _GROUP_OBJECTS or self._size >= _GROUP_BYTES
 
     def standing(self, item: BatchItem) -> Outcome | None:
         """Return the outcome that needs no read, or None: the object has to be brought back.
@@ -55,21 +89,61 @@ class Publisher:
             return Outcome(item.id, ItemState.KEPT, error="another object stands there")
         return None
 
-    def publish(
-        self, item: BatchItem, payloads: Iterable[tuple[BatchExtent, Readable]], way: Way
-    ) -> Outcome:
-        """Decrypt, verify and publish one object from its payloads in the order of its parts.
+    def add(self, item: BatchItem, read: Source, way: Way) -> None:
+        """Decrypt and verify one object from its extents, to be published by ``finish``.
 
         Nothing of it is visible in the store before all of it is verified. Under the policy
-        ``never``, what has come to stand there meanwhile is kept. Raises DigestMismatch
-        and KeyUnusable as ``restore_payload`` does, and what the payloads' reads raise; DiskFull
-        when the staging disk has no room. When the store got other bytes than were sent, the item
-        is to be tried again.
+        ``never``, what has come to stand there meanwhile is kept. When the digest of the whole
+        object is wrong, its extents are read again to tell why: raises DigestMismatch and
+        KeyUnusable as ``restore_payload`` does, and what ``read`` raises. If they are sound, the
+        object is to be tried again.
         """
-        with disk_errors(self._folder), self._spool() as spool:
-            for extent, stored in payloads:
-                restore_payload(_member(item, extent), stored, spool, self._identities)
-            return self._kept(item) or self._put(item, spool, way)
+        added = _Added(item, Outcome(item.id, ItemState.RESTORED, way))
+
+        def stands() -> bool:
+            if (kept := self.standing(item)) is not None:
+                added.outcome = kept
+            return kept is not None
+
+        try:
+            self._entered().add(
+                item.key,
+                self._plaintext(item, read),
+                size=item.size or 0,
+                sha256=item.sha256 or "",
+                modified_at=item.modified_at,
+                content_type=item.content_type,
+                metadata=item.metadata,
+                unless=stands if self._overwrite is Overwrite.NEVER else None,
+            )
+        except ObjectNameRefused as error:
+            added.outcome = failed(item, error)
+        except (DigestMismatch, KeyUnusable) as error:
+            self._check(item, read)
+            added.outcome = _again(item, error)
+        self._added.append(added)
+        self._size += item.size or 0
+
+    def finish(self) -> list[tuple[BatchItem, Outcome]]:
+        """Publish what was added since the last time; return what became of each, in order.
+
+        When it returns, the objects are safely in the store.
+        """
+        added, self._added, self._size = self._added, [], 0
+        if self._group is None:
+            return [(one.item, one.outcome) for one in added]
+        try:
+            refused = self._group.finish()
+        except BaseException:
+            self._leave()
+            raise
+        for one in added:
+            error = refused.get(one.item.key)
+            if isinstance(error, ObjectNameRefused):
+                one.outcome = failed(one.item, error)
+            elif error is not None:
+                one.outcome = _again(one.item, error)
+        return [(one.item, one.outcome) for one in added]
 
     def copy(self, item: BatchItem, source: Store) -> Outcome | None:
         """Publish an object as an alternate store has it; None when it has none of this name.
@@ -104,9 +178,44 @@ class Publisher:
             )
             return self.standing(exact) or self._put(exact, spool, Way.ALTERNATE)
 
-    def _kept(self, item: BatchItem) -> Outcome | None:
-        """Look again, under the policy ``never``: hours may have passed since ``standing``."""
-        return self.standing(item) if self._overwrite is Overwrite.NEVER else None
+    def _entered(self) -> Group:
+        if self._group is None:
+            self._group = self._held.enter_context(self._store.group())
+        return self._group
+
+    def _leave(self) -> None:
+        self._group = None
+        self._added.clear()
+        self._held.close()
+
+    def _plaintext(self, item: BatchItem, read: Source) -> Iterable[bytes]:
+        if sum(max(extent.size, extent.stored_size) for extent in item.extents) > _IN_MEMORY:
+            return handed_over(lambda sink: self._unseal(item, read, sink))
+        return [self._unsealed(extent, read) for extent in item.extents]
+
+    def _unsealed(self, extent: BatchExtent, read: Source) -> bytes:
+        return unseal(
+            b"".join(read(extent)),
+            self._identities,
+            compressed=_is_compressed(extent),
+            size=extent.size,
+            what=_what(extent),
+        )
+
+    def _unseal(self, item: BatchItem, read: Source, sink: Writable) -> None:
+        for extent in item.extents:
+            unseal_stream(
+                Pieces(read(extent)),
+                sink,
+                self._identities,
+                compressed=_is_compressed(extent),
+                what=_what(extent),
+            )
+
+    def _check(self, item: BatchItem, read: Source) -> None:
+        for extent in item.extents:
+            source = Pieces(read(extent))
+            restore_payload(_member(item, extent), source, _Nowhere(), self._identities)
 
     def _put(self, item: BatchItem, spool: IO[bytes], way: Way) -> Outcome:
         size = spool.tell()
@@ -124,7 +233,7 @@ class Publisher:
         except ObjectNameRefused as error:
             return failed(item, error)
         except DigestMismatch as error:
-            return Outcome(item.id, ItemState.PENDING, error_code=error.code, error=error.message)
+            return _again(item, error)
         return Outcome(item.id, ItemState.RESTORED, way)
 
     def _spool(self) -> IO[bytes]:
@@ -146,16 +255,33 @@ def failed(item: BatchItem, error: ObjectNameRefused | ObjectUnreadable) -> Outc
     return Outcome(item.id, ItemState.FAILED, error_code=error.code, error=str(error))
 
 
+def _again(item: BatchItem, error: DigestMismatch | KeyUnusable) -> Outcome:
+    return Outcome(item.id, ItemState.PENDING, error_code=error.code, error=error.message)
+
+
+class _Nowhere:
+    def write(self, data: bytes, /) -> int:
+        return len(data)
+
+
 def _chunks(spool: IO[bytes]) -> Iterator[bytes]:
     while chunk := spool.read(_CHUNK):
         yield chunk
+
+
+def _is_compressed(extent: BatchExtent) -> bool:
+    return ".zst." in extent.member
+
+
+def _what(extent: BatchExtent) -> str:
+    return f"{extent.member} ({extent.tape_set})"
 
 
 def _member(item: BatchItem, extent: BatchExtent) -> Member:
     name = Path(extent.member).name
     return Member(
         ordinal=int(name.split(".")[0]),
-        compressed=".zst." in name,
+        compressed=_is_compressed(extent),
         size=extent.size,
         sha256=extent.sha256,
         stored_size=extent.stored_size,

@@ -15,13 +15,20 @@ from typing import Any
 from sqlalchemy import Connection
 
 from restore_lib.catalog import reporting
-from restore_lib.catalog.reporting import BatchRow, NotableItem, ShipmentRow, Tally
+from restore_lib.catalog.reporting import (
+    BatchRow,
+    NotableItem,
+    ShipmentRow,
+    Tally,
+    VolumeMarks,
+)
 from restore_lib.catalog.requests import Request, note, request
 from restore_lib.errors import ConfigError, DiskFull
 from restore_lib.model.objects import display_key
 from restore_lib.model.states import ITEM_ENDS, ItemState, LossClass, Way
 from restore_lib.model.verdict import Verdict
 from restore_lib.restore.report_html import render
+from restore_lib.restore.stages import compared, covered, reads, spans_of
 from restore_lib.site import Site
 from restore_lib.vault.courier import write_atomically
 
@@ -35,7 +42,6 @@ _WAYS: Mapping[Way | None, str] = {
     Way.PARITY: "rebuilt_from_parity",
 }
 _COUNTS = ("asked", *LossClass, *_ENDS, "unfinished", "verified", "unverified", *_WAYS.values())
-Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class _Facts:
 def write_report(site: Site, request_id: int) -> ReportPaths:
     """Write the report of a request as JSON and HTML, and note its verdict and HTML path.
 
+    What each stage took is noted with its plan, as ``measured``, beside what was estimated.
+
     Each file is replaced whole or not at all, the catalog is told last, and a second run writes the
     same again. Raises Refused when there is no such request, DiskFull or ConfigError when the
     folder ``[restore] reports`` takes no files.
@@ -80,7 +88,14 @@ def write_report(site: Site, request_id: int) -> ReportPaths:
     except OSError as error:
         raise _unwritable(folder, error) from error
     with site.catalog.write() as connection:
-        note(connection, request_id, verdict=Verdict(report["verdict"]), report=str(paths.html))
+        plan = request(connection, request_id).plan
+        note(
+            connection,
+            request_id,
+            verdict=Verdict(report["verdict"]),
+            report=str(paths.html),
+            plan={**(plan or {}), "measured": report["estimate"]},
+        )
     return paths
 
 
@@ -98,8 +113,9 @@ def build_report(site: Site, request_id: int) -> dict[str, Any]:
     - ``waves`` and ``batches``, the timeline. A batch that failed gave its objects to later ones,
       so ``objects`` (planned) may count one twice; ``restored`` counts it once.
     - ``throughput`` over the ``seconds`` in which at least one batch ran; null when none did.
-    - ``estimate``: ``estimated_seconds`` and ``actual_seconds`` by stage, each stage without the
-      time in which nothing of it went on; ``total`` runs from the request to its end.
+    - ``estimate``: by stage what half of such restores take (``estimated_seconds``), 95 of 100
+      (``p95_seconds``), and this one (``actual_seconds``), each without the time in which nothing
+      of the stage went on; ``total`` runs from the request to its end.
     - ``names``: lists in order of the keys, each as long as the count of its name;
       ``never_backed_up`` and ``changed_after_backup`` tell in ``state`` what became of an object.
       ``key`` is the name as people read it; where that is not the name itself, byte for byte,
@@ -119,7 +135,8 @@ def build_report(site: Site, request_id: int) -> dict[str, Any]:
             asked.finished_at or _ended_at(connection, request_id, tallies),
         )
         waves = reporting.wave_rows(connection, request_id)
-        volumes = _volumes(connection, facts)
+        marks = _marks(connection, facts)
+        spans = spans_of(connection, asked, batches, facts.shipments, marks, facts.ended_at)
         names = _names(reporting.notable_items(connection, request_id))
     return {
         "format": FORMAT,
@@ -129,12 +146,12 @@ def build_report(site: Site, request_id: int) -> dict[str, Any]:
         "counts": dict(facts.counts),
         "bytes": facts.size,
         "errors": _errors(tallies),
-        "volumes": volumes,
+        "volumes": _volumes(marks),
         "shipments": [_plain(row) for row in facts.shipments],
         "waves": [_plain(row) for row in waves],
         "batches": [_plain(row) for row in batches],
         "throughput": _throughput(facts),
-        "estimate": _estimate(facts),
+        "estimate": compared(asked.plan, spans),
         "names": names,
     }
 
@@ -255,10 +272,13 @@ def _code(item: Tally | NotableItem) -> str:
     return str(LossClass.NEVER_BACKED_UP) if never else GIVEN_UP
 
 
-def _volumes(connection: Connection, facts: _Facts) -> dict[str, list[str]]:
+def _marks(connection: Connection, facts: _Facts) -> VolumeMarks:
     read = {barcode for batch in facts.batches for barcode in batch.volumes}
     asked = facts.request
-    marks = reporting.volume_marks(connection, asked.id, read, asked.created_at, facts.ended_at)
+    return reporting.volume_marks(connection, asked.id, read, asked.created_at, facts.ended_at)
+
+
+def _volumes(marks: VolumeMarks) -> dict[str, list[str]]:
     return {
         "recalled": sorted(marks.recalled),
         "omitted": sorted(marks.omitted),
@@ -300,58 +320,12 @@ def _key(key: bytes) -> dict[str, str]:
 
 
 def _throughput(facts: _Facts) -> dict[str, float | None]:
-    seconds = _covered(_reads(facts))
+    seconds = covered(reads(facts.batches))
     return {
         "seconds": seconds,
         "objects_per_second": facts.moved / seconds if seconds else None,
         "bytes_per_second": facts.size / seconds if seconds else None,
     }
-
-
-def _estimate(facts: _Facts) -> dict[str, dict[str, float | None]]:
-    planned = (facts.request.plan or {}).get("estimate") or {}
-    stages: dict[str, float | None] = {
-        "recall": None,
-        "read": None,
-        **planned.get("stages", {}),
-        "total": planned.get("seconds"),
-    }
-    created, ended = facts.request.created_at, facts.ended_at
-    spans: dict[str, list[Span]] = {
-        "recall": [
-            (row.created_at, row.arrived_at)
-            for row in facts.shipments
-            if row.arrived_at is not None
-        ],
-        "read": _reads(facts),
-        "total": [] if ended is None else [(created, ended)],
-    }
-    return {
-        stage: {
-            "estimated_seconds": seconds,
-            "actual_seconds": _covered(spans[stage]) if spans.get(stage) else None,
-        }
-        for stage, seconds in stages.items()
-    }
-
-
-def _reads(facts: _Facts) -> list[Span]:
-    return [
-        (batch.started_at, batch.ended_at)
-        for batch in facts.batches
-        if batch.started_at is not None and batch.ended_at is not None
-    ]
-
-
-def _covered(spans: Iterable[Span]) -> float:
-    """Return the seconds in which at least one of ``spans`` went on."""
-    seconds = 0.0
-    reached: datetime | None = None
-    for start, end in sorted(spans):
-        begin = start if reached is None else max(start, reached)
-        seconds += max((end - begin).total_seconds(), 0.0)
-        reached = end if reached is None else max(end, reached)
-    return seconds
 
 
 def _plain(row: Any) -> dict[str, Any]:

@@ -272,6 +272,7 @@ def _estimate(report: Mapping[str, Any]) -> Markup | None:
     columns = (
         ("Stage", lambda row: row["stage"]),
         ("Estimate", lambda row: duration(row["estimated_seconds"])),
+        ("95 of 100 within", lambda row: duration(row["p95_seconds"])),
         ("Actual", lambda row: duration(row["actual_seconds"])),
         ("Actual against estimate", _ratio),
     )

@@ -6,20 +6,40 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from restore_lib.catalog import audit, batches, incidents, recovery_points, requests, tape_sets
+from restore_lib.catalog import (
+    audit,
+    batches,
+    incidents,
+    members,
+    plan_tables,
+    planning,
+    recovery_points,
+    requests,
+)
 from restore_lib.catalog.batches import Batch
+from restore_lib.catalog.liveness import hold
+from restore_lib.catalog.recovery_points import RecoveryPoint
 from restore_lib.catalog.requests import Request
 from restore_lib.catalog.volumes import volumes
 from restore_lib.errors import KeyUnusable, Refused
 from restore_lib.model.objects import display_key
-from restore_lib.model.states import BatchState, ItemState, LossClass, Overwrite, RequestState
-from restore_lib.model.volume import Custody, Reason, Volume, vault_of
-from restore_lib.restore.estimate import VIRTUAL
-from restore_lib.restore.plan import Limits, Planner, alternates
+from restore_lib.model.states import (
+    BatchState,
+    IncidentState,
+    ItemState,
+    LossClass,
+    Overwrite,
+    Priority,
+    RecoveryPointState,
+    RequestState,
+    TakeRedundancy,
+)
+from restore_lib.model.volume import Reason, Volume
+from restore_lib.restore.outlook import forecast_plan
+from restore_lib.restore.planning import plan_wanted
 from restore_lib.site import Site
 
 _NAMED = 1000
-TIMES = VIRTUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +58,8 @@ class RestoreSpec:
     target: str | None = None
     overwrite: Overwrite = Overwrite.NEVER
     reason: Reason = Reason.RESTORE
+    priority: Priority = Priority.NORMAL
+    take_redundancy: TakeRedundancy = TakeRedundancy.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +84,12 @@ def plan_restore(
     open the tapes that are needed.
     """
     with site.catalog.write() as connection:
-        request_id = _select(connection, site, spec, actor)
-        plan_pending(connection, site, request_id)
+        hold(connection)
+        with plan_tables.planning(connection):
+            request_id = _select(connection, site, spec, actor)
+            planned = plan_wanted(connection, site, request_id, spec.take_redundancy)
         _check_keys(connection, site, request_id)
-        detail = _describe(connection, site, request_id)
+        detail = _describe(connection, site, request_id) | planned.as_dict()
         if dry_run:
             connection.rollback()
             return RestorePlan(None, detail)
@@ -113,24 +137,6 @@ def cancel_restore(site: Site, request_id: int, actor: str) -> Request:
         return requests.request(connection, request_id)
 
 
-def plan_pending(connection: Connection, site: Site, request_id: int) -> None:
-    """Put every pending item of a request into a batch, or name it as unrestorable."""
-    config, at = site.config.restore, site.clock.now()
-    limits = Limits(config.batch_objects, config.batch_size)
-    needed = list(batches.needs(connection, request_id))
-    sets = sorted({need.tape_set for need in needed})
-    shapes = {name: batches.geometry(connection, name)[0] for name in sets}
-    planner = Planner(volumes(connection, tape_sets=sets), shapes, limits, TIMES)
-    planned = planner.plan(needed)
-    without = batches.pending_without_version(connection, request_id)
-    batches.add_batches(
-        connection, request_id, [*planned.batches, *alternates(without, limits, TIMES)]
-    )
-    requests.end_pending(
-        connection, list(planned.unrestorable), ItemState.UNRESTORABLE, "too_many_losses", at
-    )
-
-
 def _select(connection: Connection, site: Site, spec: RestoreSpec, actor: str) -> int:
     chosen = [spec.incident, spec.prefix, spec.keys]
     if sum(choice is not None for choice in chosen) != 1:
@@ -149,6 +155,7 @@ def _select(connection: Connection, site: Site, spec: RestoreSpec, actor: str) -
         "incident_id": spec.incident,
         "rp_id": rp_id,
         "reason": spec.reason,
+        "priority": spec.priority,
         "actor": actor,
         "created_at": site.clock.now(),
     }
@@ -157,15 +164,27 @@ def _select(connection: Connection, site: Site, spec: RestoreSpec, actor: str) -
     has_alternates = bool(protected and protected[1].alternates)
     if spec.incident is not None:
         requests.add_items_of_incident(
-            connection, request_id, spec.incident, alternates=has_alternates
+            connection,
+            request_id,
+            spec.incident,
+            alternates=has_alternates,
+            into=plan_tables.wanted,
         )
     elif spec.prefix is not None:
-        requests.add_items_at(connection, request_id, store, rp_id or 0, spec.prefix)
+        requests.add_items_at(
+            connection, request_id, store, rp_id or 0, spec.prefix, into=plan_tables.wanted
+        )
     else:
         requests.add_items_named(
-            connection, request_id, store, rp_id or 0, spec.keys or (), alternates=has_alternates
+            connection,
+            request_id,
+            store,
+            rp_id or 0,
+            spec.keys or (),
+            alternates=has_alternates,
+            into=plan_tables.wanted,
         )
-    if not sum(requests.count_items(connection, request_id).values()):
+    if not planning.any_wanted(connection):
         raise Refused(
             f"No object of {store} is meant by this request.",
             remedy="check the names; `tapeflow backup show` tells what a recovery point holds",
@@ -176,6 +195,11 @@ def _select(connection: Connection, site: Site, spec: RestoreSpec, actor: str) -
 def _origin(connection: Connection, site: Site, spec: RestoreSpec) -> tuple[str, int | None]:
     if spec.incident is not None:
         found = incidents.incident(connection, spec.incident)
+        if found.state is IncidentState.CLOSED:
+            raise Refused(
+                f"Incident {found.id} is closed: what it has lost is not kept for it any more.",
+                remedy="scan again with `tapeflow loss-scan`, and restore what that finds",
+            )
         return found.store, found.rp_id
     if spec.recovery_point is not None:
         point = recovery_points.recovery_point(connection, spec.recovery_point)
@@ -183,6 +207,8 @@ def _origin(connection: Connection, site: Site, spec: RestoreSpec) -> tuple[str,
             raise Refused(
                 f"Recovery point {point.id} is not committed.", remedy="choose another one"
             )
+        if point.state is not RecoveryPointState.COMMITTED:
+            raise _given_up(point)
         if spec.store not in {None, point.store}:
             raise Refused(
                 f"Recovery point {point.id} is of {point.store}, not of {spec.store}.",
@@ -200,6 +226,20 @@ def _origin(connection: Connection, site: Site, spec: RestoreSpec) -> tuple[str,
     return spec.store, newest.id
 
 
+def _given_up(point: RecoveryPoint) -> Refused:
+    """Return what to say to who asks for a recovery point that retention has given up."""
+    others = "choose another one with `tapeflow backup list`"
+    if point.state is RecoveryPointState.PURGED:
+        return Refused(
+            f"Recovery point {point.id} has expired, and some of it is no longer on tape.",
+            remedy=others,
+        )
+    return Refused(
+        f"Recovery point {point.id} has expired.",
+        remedy=f"bring it back with `tapeflow retention undo {point.id}`, or {others}",
+    )
+
+
 def _source(spec: RestoreSpec, rp_id: int | None) -> dict[str, Any]:
     if spec.incident is not None:
         return {"incident": spec.incident}
@@ -214,8 +254,8 @@ def _check_keys(connection: Connection, site: Site, request_id: int) -> None:
     if not sets:
         return
     held = {identity.recipient for identity in site.identities}
-    for name in sorted(sets):
-        recipients = tape_sets.tape_set(connection, name).recipients
+    written_for = members.recipients_of(connection, sorted(sets))
+    for name, recipients in sorted(written_for.items()):
         if held.isdisjoint(recipients):
             raise KeyUnusable(
                 f"Tape set {name} was written for {', '.join(recipients)}; no identity of this "
@@ -229,7 +269,6 @@ def _describe(connection: Connection, site: Site, request_id: int) -> dict[str, 
     planned = batches.batches_of(connection, request_id=request_id)
     wanted = {volume.barcode: volume for volume in volumes(connection, _barcodes(planned))}
     asked = sum(counts.values())
-    estimate = _estimate(site, planned, wanted.values())
     return {
         "counts": {
             "asked": asked,
@@ -241,7 +280,7 @@ def _describe(connection: Connection, site: Site, request_id: int) -> dict[str, 
         "bytes": sum(batch.size for batch in planned),
         "volumes": _volume_rows(planned, wanted),
         "batches": len(planned),
-        "estimate": estimate,
+        "estimate": forecast_plan(site, connection, planned, asked),
         "unrestorable": [
             display_key(key)
             for key in requests.keys_in(connection, request_id, ItemState.UNRESTORABLE, _NAMED)
@@ -270,15 +309,6 @@ def _volume_rows(planned: Iterable[Batch], wanted: Mapping[str, Volume]) -> list
             row["objects"] += batch.objects
             row["bytes"] += batch.size // len(batch.volumes)
     return [rows[barcode] for barcode in sorted(rows)]
-
-
-def _estimate(site: Site, planned: Sequence[Batch], wanted: Iterable[Volume]) -> dict[str, Any]:
-    """Estimate in seconds: the slowest way back, then the reads over all drives."""
-    away = {vault_of(v.place) for v in wanted if v.custody is not Custody.MOUNTABLE}
-    vaults = site.config.vaults.items()
-    recall = max((2 * v.transit.total_seconds() for name, v in vaults if name in away), default=0.0)
-    read = sum(batch.estimate for batch in planned) / site.config.library.drives
-    return {"seconds": recall + read, "stages": {"recall": recall, "read": read}}
 
 
 def _barcodes(planned: Iterable[Batch]) -> list[str]:

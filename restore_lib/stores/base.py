@@ -1,11 +1,46 @@
 """The protocol that every store keeps, and that one conformance suite tests."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
+from restore_lib.errors import DigestMismatch, ObjectNameRefused
 from restore_lib.model.objects import StoredObject
+
+
+class Group(Protocol):
+    """Objects on their way into a store together, each of another key, for one thread.
+
+    What takes long for one small object, such as a flush, is done for all or side by side. Each is
+    put as ``Store.put`` does it, at some time between its ``add`` and the end of ``finish``, and
+    fails alone.
+    """
+
+    def add(
+        self,
+        key: bytes,
+        chunks: Iterable[bytes],
+        *,
+        size: int,
+        sha256: str,
+        modified_at: datetime | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        unless: Callable[[], bool] | None = None,
+    ) -> None:
+        """Take one object in; raises what ``put`` does, and the others are not touched.
+
+        All of ``chunks`` is taken before it returns. ``unless`` may be called in another thread.
+        """
+        ...
+
+    def finish(self) -> Mapping[bytes, ObjectNameRefused | DigestMismatch]:
+        """Return when all are safely in but those that are refused, by key; take in others then.
+
+        Any other error is raised; each object is then as before or as added, whole.
+        """
+        ...
 
 
 class Store(Protocol):
@@ -51,18 +86,32 @@ class Store(Protocol):
         modified_at: datetime | None = None,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        unless: Callable[[], bool] | None = None,
     ) -> None:
         """Write ``key`` whole or not at all, replacing what is there.
 
         The object appears under its name only when all ``size`` bytes with that ``sha256`` (hex)
         are safely in; DigestMismatch otherwise, DiskFull when the store is full. An exception
         from ``chunks`` leaves the store as it was, but for leftovers that ``list`` never shows and
-        that a later ``put`` of the same key removes or that are documented to be swept.
+        that a later ``put`` of the same key removes or that are documented to be swept. ``unless``
+        is called just before the object appears, at least if another stands there, and when the
+        answer is true it does not.
         """
+        ...
+
+    def group(self) -> AbstractContextManager[Group]:
+        """Give a group; leaving it without ``finish`` may leave out what was added since."""
         ...
 
     def delete(self, key: bytes) -> None:
         """Remove ``key``; no error when it is not there."""
+        ...
+
+    def secure(self) -> None:
+        """Return when all that can be listed now survives a power cut.
+
+        So also what a process has put that was killed before its ``put`` or ``finish`` returned.
+        """
         ...
 
     def close(self) -> None:

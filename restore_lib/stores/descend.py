@@ -16,24 +16,29 @@ def opened(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_folder(root: int, parts: Sequence[bytes], *, create: bool = False) -> int:
+def open_folder(
+    root: int, parts: Sequence[bytes], *, create: bool = False, durable: bool = True
+) -> int:
     """Return a new descriptor of the folder ``parts`` below the folder ``root``.
 
-    With ``create``, missing folders are made, durably. Raises the OSError of the first part that is
-    missing, or is a file or a link instead of a folder.
+    With ``create``, missing folders are made, and flushed if ``durable``. Raises the OSError of the
+    first part that is missing, or is a file or a link instead of a folder.
     """
     current = os.dup(root)
     for part in parts:
-        with opened(current) as parent:
-            try:
-                current = os.open(part, _FOLDER, dir_fd=parent)
-            except FileNotFoundError:
-                if not create:
-                    raise
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=parent)
+        parent = current
+        try:
+            current = os.open(part, _FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            if not create:
+                raise
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, dir_fd=parent)
+                if durable:
                     os.fsync(parent)
-                current = os.open(part, _FOLDER, dir_fd=parent)
+            current = os.open(part, _FOLDER, dir_fd=parent)
+        finally:
+            os.close(parent)
     return current
 
 

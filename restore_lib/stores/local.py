@@ -3,12 +3,13 @@
 import contextlib
 import errno
 import functools
+import io
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from restore_lib.errors import (
     ConfigError,
@@ -21,15 +22,18 @@ from restore_lib.errors import (
 from restore_lib.model.clock import Clock, SystemClock
 from restore_lib.model.objects import StoredObject, display_key
 from restore_lib.stores import paths
-from restore_lib.stores.checking import checked
-from restore_lib.stores.descend import open_folder, opened, remove_empty, write_all
-from restore_lib.stores.streams import sequential
+from restore_lib.stores.descend import open_folder, opened, remove_empty
+from restore_lib.stores.flush import can_flush_file_system, flush_file_system
+from restore_lib.stores.local_group import LocalGroup
 from restore_lib.stores.walking import Bounds, Child, walk
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _BAD_NAME = {errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG, errno.EILSEQ}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_PUBLISH_ATTEMPTS = 10
 
 
 class LocalStore:
@@ -41,9 +45,10 @@ class LocalStore:
 
     ``put`` writes to a file in ``.tapeflow-tmp``, flushes it to the disk, renames it and flushes
     the folder: when it returns, the object survives a power cut, and a crash at any moment leaves
-    the old object or the new one. What a crash leaves in ``.tapeflow-tmp`` is never listed and is
-    removed by the first ``put`` of a later store object, once it is a day old. Of the metadata, the
-    permission bits ("mode") are kept. Files have no versions and no content type.
+    the old object or the new one. A ``group`` does each step for all its files. What a crash leaves
+    in ``.tapeflow-tmp`` is never listed and is removed by the first ``put`` of a later store
+    object, once it is a day old. Of the metadata, the permission bits ("mode") are kept. Files have
+    no versions and no content type.
     """
 
     lists_metadata = True
@@ -99,23 +104,16 @@ class LocalStore:
         parts = paths.split_key(key, self.name)
         if version is not None:
             raise self._unreadable(key, f"a folder keeps no version {version}")
-        with self._open_root() as root:
-            with (
-                self._reading(key),
-                opened(open_folder(root, parts[:-1])) as parent,
-            ):
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                descriptor = os.open(parts[-1], flags, dir_fd=parent)
-            with opened(descriptor):
-                before = os.fstat(descriptor)
-                if not stat.S_ISREG(before.st_mode):
-                    raise self._unreadable(key, "it is not a regular file")
-                with sequential(
-                    functools.partial(os.read, descriptor),
-                    functools.partial(self._reading, key),
-                    functools.partial(self._check_unchanged, key, descriptor, before),
-                ) as stream:
-                    yield stream
+        descriptor = self._open_file(key, parts)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise self._unreadable(key, "it is not a regular file")
+            problem = functools.partial(self._unreadable, key)
+            with cast("BinaryIO", _OpenFile(descriptor, found, problem)) as stream:
+                yield stream
+        finally:
+            os.close(descriptor)
 
     def put(
         self,
@@ -125,33 +123,39 @@ class LocalStore:
         size: int,
         sha256: str,
         modified_at: datetime | None = None,
-        content_type: str | None = None,  # noqa: ARG002 - the protocol's; files have none
+        content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        unless: Callable[[], bool] | None = None,
     ) -> None:
         """Write the file ``key`` whole or not at all, with its time and mode.
 
         Raises DigestMismatch, DiskFull, or ObjectNameRefused where a folder stands in a file's
         place or a file in a folder's.
         """
-        parts = paths.split_key(key, self.name)
-        temp = paths.temp_name(self._clock.now())
-        with self._open_root() as root, self._open_temp(root) as folder:
+        paths.split_key(key, self.name)
+        with self.group() as group:
+            group.add(
+                key,
+                chunks,
+                size=size,
+                sha256=sha256,
+                modified_at=modified_at,
+                content_type=content_type,
+                metadata=metadata,
+                unless=unless,
+            )
+            for refusal in group.finish().values():
+                raise refusal
+
+    @contextlib.contextmanager
+    def group(self) -> Iterator[LocalGroup]:
+        """Give a group of files that are flushed together, by their file system if many."""
+        with self._open_root() as root, self._open_temp(root) as aside:
+            group = LocalGroup(self.name, root, aside, self._clock, self._mapped)
             try:
-                with self._mapped(key):
-                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                    descriptor = os.open(temp, flags, 0o666, dir_fd=folder)
-                with opened(descriptor):
-                    for chunk in checked(chunks, key=key, size=size, sha256=sha256):
-                        with self._mapped(key):
-                            write_all(descriptor, chunk)
-                    with self._mapped(key):
-                        _finish(descriptor, modified_at, paths.mode_of(metadata))
-                with self._mapped(key):
-                    self._publish(root, folder, temp, parts)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temp, dir_fd=folder)
-                raise
+                yield group
+            finally:
+                group.abandon()
 
     def delete(self, key: bytes) -> None:
         """Remove the file ``key`` and the folders it leaves empty; no error when it is gone."""
@@ -168,21 +172,46 @@ class LocalStore:
                 os.fsync(parent)
             remove_empty(root, parts[:-1])
 
+    def secure(self) -> None:
+        """Flush the file system, or where that can't be done alone, all of them."""
+        with self._open_root() as root, self._mapped(None):
+            if can_flush_file_system():
+                flush_file_system(root)
+            else:
+                os.sync()
+
     def close(self) -> None:
         """Do nothing: no descriptor outlives a call."""
 
+    def _open_file(self, key: bytes, parts: tuple[bytes, ...]) -> int:
+        """Return a descriptor of whatever is at ``key``, for reading."""
+        root = self._root_descriptor()
+        folder = -1
+        try:
+            folder = open_folder(root, parts[:-1])
+            return os.open(parts[-1], _FILE, dir_fd=folder)
+        except OSError as error:
+            raise self._unreadable(key, os.strerror(error.errno or 0)) from error
+        finally:
+            os.close(root)
+            if folder >= 0:
+                os.close(folder)
+
+    def _root_descriptor(self) -> int:
+        try:
+            return os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreUnavailable(
+                f"The folder {self._root} of store {self.name} is not there.",
+                remedy="mount its disk, or create the folder if the store is new",
+                store=self.name,
+            ) from None
+        except OSError as error:
+            raise self._translate(error, None) from error
+
     @contextlib.contextmanager
     def _open_root(self) -> Iterator[int]:
-        with self._mapped(None):
-            try:
-                descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except (FileNotFoundError, NotADirectoryError):
-                raise StoreUnavailable(
-                    f"The folder {self._root} of store {self.name} is not there.",
-                    remedy="mount its disk, or create the folder if the store is new",
-                    store=self.name,
-                ) from None
-        with opened(descriptor):
+        with opened(self._root_descriptor()) as descriptor:
             yield descriptor
 
     @contextlib.contextmanager
@@ -237,41 +266,11 @@ class LocalStore:
                 return -1
             raise
 
-    def _publish(self, root: int, folder: int, temp: bytes, parts: tuple[bytes, ...]) -> None:
-        """Move the finished file to its name; another process may be removing empty folders."""
-        for _ in range(_PUBLISH_ATTEMPTS):
-            with (
-                contextlib.suppress(FileNotFoundError),
-                opened(open_folder(root, parts[:-1], create=True)) as parent,
-            ):
-                os.rename(temp, parts[-1], src_dir_fd=folder, dst_dir_fd=parent)
-                os.fsync(parent)
-                return
-        shown = display_key(b"/".join(parts))
-        raise StoreUnavailable(
-            f"Store {self.name}: the folder for {shown} vanishes while it is used.",
-            remedy="see what else removes files in the store; the task goes on where it was",
-            store=self.name,
-            key=shown,
-        )
-
-    def _check_unchanged(self, key: bytes, descriptor: int, before: os.stat_result) -> None:
-        now = os.fstat(descriptor)
-        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise self._unreadable(key, "it changed while it was read")
-
     def _unreadable(self, key: bytes, problem: str) -> ObjectUnreadable:
         shown = display_key(key)
         return ObjectUnreadable(
             f"{shown} can't be read from store {self.name}: {problem}.", store=self.name, key=shown
         )
-
-    @contextlib.contextmanager
-    def _reading(self, key: bytes) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise self._unreadable(key, os.strerror(error.errno or 0)) from error
 
     @contextlib.contextmanager
     def _mapped(self, key: bytes | None) -> Iterator[None]:
@@ -305,6 +304,45 @@ class LocalStore:
         return StoreUnavailable(f"Store {self.name}: {where}: {problem}.", store=self.name)
 
 
+class _OpenFile(io.RawIOBase):
+    """A regular file while it is read; a read that fails raises what ``problem`` makes of why."""
+
+    def __init__(
+        self,
+        descriptor: int,
+        before: os.stat_result,
+        problem: Callable[[str], ObjectUnreadable],
+    ) -> None:
+        self._descriptor = descriptor
+        self._before = before
+        self._problem = problem
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            return self.readall()
+        try:
+            data = os.read(self._descriptor, size)
+            if size and not data:
+                self._check_unchanged()
+        except OSError as error:
+            raise self._problem(os.strerror(error.errno or 0)) from error
+        return data
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def _check_unchanged(self) -> None:
+        before, now = self._before, os.fstat(self._descriptor)
+        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise self._problem("it changed while it was read")
+
+
 def _describe(key: bytes, name: bytes, parent: int) -> StoredObject | None:
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -320,12 +358,3 @@ def _describe(key: bytes, name: bytes, parent: int) -> StoredObject | None:
         etag=f"{microseconds:x}",
         metadata={"mode": f"{stat.S_IMODE(status.st_mode):04o}"},
     )
-
-
-def _finish(descriptor: int, modified_at: datetime | None, mode: int | None) -> None:
-    if mode is not None:
-        os.fchmod(descriptor, mode)
-    if modified_at is not None:
-        nanoseconds = paths.to_microseconds(modified_at) * 1000
-        os.utime(descriptor, ns=(nanoseconds, nanoseconds))
-    os.fsync(descriptor)

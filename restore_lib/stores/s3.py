@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,6 +16,7 @@ from restore_lib.model.objects import StoredObject, display_key
 from restore_lib.stores import s3_attributes, s3_errors, s3_parts
 from restore_lib.stores.checking import checked
 from restore_lib.stores.paths import name_refused
+from restore_lib.stores.s3_group import S3Group
 from restore_lib.stores.streams import sequential
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class S3Store:
         modified_at: datetime | None = None,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        unless: Callable[[], bool] | None = None,
     ) -> None:
         """Write ``key`` whole or not at all; the service checks what it gets.
 
@@ -147,19 +149,29 @@ class S3Store:
             about["ContentType"] = content_type
         body = checked(chunks, key=key, size=size, sha256=sha256)
         if size > s3_parts.MULTIPART_THRESHOLD:
-            self._put_parts(key, target, about, s3_parts.cut(body, s3_parts.part_size(size)))
+            parts = s3_parts.cut(body, s3_parts.part_size(size))
+            self._put_parts(key, target, about, parts, unless)
             return
         for part in s3_parts.cut(body, s3_parts.MULTIPART_THRESHOLD):
+            if unless is not None and unless():
+                return
             with self._mapped(key):
                 self._client.put_object(
                     **target, **about, **_sent(part), ChecksumAlgorithm="SHA256"
                 )
+
+    def group(self) -> contextlib.AbstractContextManager[S3Group]:
+        """Give a group whose small objects are put several at a time."""
+        return S3Group.of(self)
 
     def delete(self, key: bytes) -> None:
         """Remove ``key``; where the bucket keeps versions, hide it behind a delete marker."""
         name = self._object_name(key)
         with self._mapped(key):
             self._client.delete_object(Bucket=self._bucket, Key=name)
+
+    def secure(self) -> None:
+        """Do nothing: an object that is listed is safely in."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -171,6 +183,7 @@ class S3Store:
         target: dict[str, Any],
         about: dict[str, Any],
         parts: Iterator[s3_parts.Part],
+        unless: Callable[[], bool] | None,
     ) -> None:
         with self._mapped(key):
             answer = self._client.create_multipart_upload(
@@ -185,6 +198,9 @@ class S3Store:
                         **target, **_sent(part), PartNumber=number, ChecksumAlgorithm="SHA256"
                     )["ETag"]
                 done.append({"PartNumber": number, "ETag": tag, "ChecksumSHA256": part.checksum})
+            if unless is not None and unless():
+                self._abort(key, target)
+                return
             with self._mapped(key):
                 self._client.complete_multipart_upload(**target, MultipartUpload={"Parts": done})
         except BaseException:

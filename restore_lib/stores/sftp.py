@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +21,7 @@ from restore_lib.model.objects import StoredObject, display_key
 from restore_lib.stores import paths
 from restore_lib.stores import sftp_protocol as sftp
 from restore_lib.stores.checking import checked
+from restore_lib.stores.one_by_one import OneByOne
 from restore_lib.stores.sftp_connection import LOST, Server, SftpConnection
 from restore_lib.stores.sftp_protocol import Attributes, BlockWriter, SftpChannel, SftpStatus
 from restore_lib.stores.streams import sequential
@@ -120,6 +121,7 @@ class SftpStore:
         modified_at: datetime | None = None,
         content_type: str | None = None,  # noqa: ARG002 - the protocol's; files have none
         metadata: Mapping[str, str] | None = None,
+        unless: Callable[[], bool] | None = None,
     ) -> None:
         """Write the file ``key`` whole or not at all, with its time and mode.
 
@@ -140,11 +142,18 @@ class SftpStore:
                 with self._mapped(key), self._room(channel, size):
                     writer.finish()
                     _finish(channel, handle, modified_at, paths.mode_of(metadata))
+                if unless is not None and unless():
+                    _tidy(channel, None, temp)
+                    return
                 with self._mapped(key):
                     self._publish(channel, temp, key, parts)
             except BaseException:
                 _tidy(channel, handle, temp)
                 raise
+
+    def group(self) -> contextlib.AbstractContextManager[OneByOne]:
+        """Give a group whose objects are put one after the other."""
+        return OneByOne.of(self)
 
     def delete(self, key: bytes) -> None:
         """Remove the file ``key`` and the folders it leaves empty; no error when it is gone."""
@@ -157,6 +166,9 @@ class SftpStore:
             with _Tolerating(sftp.NO_SUCH_FILE, sftp.FAILURE, sftp.PERMISSION_DENIED):
                 for depth in range(len(parts) - 1, 0, -1):
                     channel.remove_folder(self._path(b"/".join(parts[:depth])))
+
+    def secure(self) -> None:
+        """Do nothing: a file is flushed before it has its name; the protocol flushes no folders."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -350,13 +362,14 @@ class _Tolerating(contextlib.AbstractContextManager[None]):
         return any(isinstance(it, SftpStatus) and it.code in self._codes for it in raised)
 
 
-def _tidy(channel: SftpChannel, handle: bytes, temp: bytes | None = None) -> None:
+def _tidy(channel: SftpChannel, handle: bytes | None, temp: bytes | None = None) -> None:
     """Close ``handle`` and remove ``temp`` as far as the server still answers."""
     if channel.broken:
         return
     with contextlib.suppress(*LOST):
-        with contextlib.suppress(SftpStatus):
-            channel.close_file(handle)
+        if handle is not None:
+            with contextlib.suppress(SftpStatus):
+                channel.close_file(handle)
         if temp is not None:
             with contextlib.suppress(SftpStatus):
                 channel.remove_file(temp)

@@ -7,12 +7,15 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pyrage
 
 from restore_lib.errors import ConfigError, DigestMismatch, KeyUnusable
-from restore_lib.tape.streams import Readable, Writable
+from restore_lib.tape.streams import CHUNK, Readable, Writable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 _SECRET_PREFIX = "AGE-SECRET-KEY-"  # noqa: S105  # how every age identity begins; not one
 _NO_MATCH = "No matching keys found"
@@ -73,6 +76,34 @@ class _Guarded:
         pass
 
 
+class _Raw(io.RawIOBase):
+    """A guarded stream under a buffer, since pyrage asks for a few KiB at a time."""
+
+    def __init__(self, guarded: _Guarded) -> None:
+        super().__init__()
+        self._guarded: _Guarded | None = guarded
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._guarded.read(len(view)) if self._guarded else b""
+        view[: len(data)] = data
+        return len(data)
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        taken = bytes(data)
+        return self._guarded.write(taken) if self._guarded else len(taken)
+
+    def let_go(self) -> None:
+        """Pass nothing on from now on, whatever the buffer above still holds."""
+        self._guarded = None
+
+
 def new_identity() -> tuple[str, str]:
     """Make a key pair; return the text of its identity file, as age-keygen, and the recipient."""
     identity = pyrage.x25519.Identity.generate()
@@ -116,7 +147,10 @@ def encrypt_stream(source: Readable, sink: Writable, recipients: Recipients) -> 
 def decrypt(ciphertext: bytes, identities: Sequence[Identity], *, what: str) -> bytes:
     """Return the plaintext of ``ciphertext``; errors as in ``decrypt_stream``."""
     plaintext = io.BytesIO()
-    decrypt_stream(io.BytesIO(ciphertext), plaintext, identities, what=what)
+    try:
+        pyrage.decrypt_io(io.BytesIO(ciphertext), plaintext, _keys(identities, what))
+    except (pyrage.DecryptError, OSError) as error:
+        raise _undecrypted(error, identities, what) from error
     return plaintext.getvalue()
 
 
@@ -129,17 +163,18 @@ def decrypt_stream(
     ``what`` names the ciphertext in messages. Raises KeyUnusable when no identity opens it, and
     DigestMismatch when it is cut short or altered.
     """
-    if not identities:
-        raise KeyUnusable(f"There is no identity to open {what} with.")
+    keys = _keys(identities, what)
     reader, writer = _Guarded(source), _Guarded(sink)
+    outlet = _Raw(writer)
     try:
-        pyrage.decrypt_io(reader, writer, [identity.key for identity in identities])
+        buffered = io.BufferedWriter(outlet, CHUNK)
+        pyrage.decrypt_io(io.BufferedReader(_Raw(reader), CHUNK), buffered, keys)
+        buffered.flush()
     except (pyrage.DecryptError, OSError) as error:
         _raise_original(reader, writer)
-        if str(error) == _NO_MATCH:
-            known = ", ".join(identity.recipient for identity in identities)
-            raise KeyUnusable(f"No identity given opens {what}; tried {known}.") from error
-        raise DigestMismatch(f"The ciphertext of {what} is damaged: {error}.") from error
+        raise _undecrypted(error, identities, what) from error
+    finally:
+        outlet.let_go()
 
 
 def ciphertext_bound(size: int, recipients: int) -> int:
@@ -176,6 +211,21 @@ def _identity(line: str, path: Path, number: int) -> Identity:
             remedy=f"each line there is a comment or `{_SECRET_PREFIX}1…`, as from `age-keygen`",
         ) from None
     return Identity(key, str(key.to_public()))
+
+
+def _keys(identities: Sequence[Identity], what: str) -> list[pyrage.x25519.Identity]:
+    if not identities:
+        raise KeyUnusable(f"There is no identity to open {what} with.")
+    return [identity.key for identity in identities]
+
+
+def _undecrypted(
+    error: Exception, identities: Sequence[Identity], what: str
+) -> KeyUnusable | DigestMismatch:
+    if str(error) == _NO_MATCH:
+        known = ", ".join(identity.recipient for identity in identities)
+        return KeyUnusable(f"No identity given opens {what}; tried {known}.")
+    return DigestMismatch(f"The ciphertext of {what} is damaged: {error}.")
 
 
 def _raise_original(*guarded: _Guarded) -> None:

@@ -3,8 +3,9 @@
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii
 
 from restore_lib.errors import CorruptTapeFile
 from restore_lib.tape.fields import Fields, rfc3339, to_json
@@ -111,6 +112,20 @@ def encode_line(member: Member) -> bytes:
     return to_json(line) + b"\n"
 
 
+def line_bound(meta: MemberMeta) -> int:
+    """Return a bound of the bytes in the index line of any member with this ``meta``."""
+    texts = [meta.store, meta.version, meta.content_type, meta.etag]
+    for name, value in meta.metadata.items():
+        texts += [name, value]
+    try:
+        texts.append(meta.key.decode())
+        size = 0
+    except UnicodeDecodeError:
+        size = 4 * (len(meta.key) // 3 + 1)
+    size += sum(map(len, map(encode_basestring_ascii, filter(None, texts))))
+    return size + 2 * len(meta.metadata) + (_FRAME if meta.part is None else _CUT_FRAME)
+
+
 def decode_line(text: bytes, where: str) -> Member:
     """Parse one line of an index; CorruptTapeFile names ``where`` and the field at fault."""
     fields = Fields.parse(text, where)
@@ -144,6 +159,14 @@ def decode_lines(lines: Iterable[bytes], where: str) -> list[Member]:
         seen.add(member.ordinal)
         members.append(member)
     return members
+
+
+_BARE = MemberMeta("", b"\xff", None, datetime.max.replace(tzinfo=UTC), etag="")
+_CUT = replace(_BARE, part=1 << 63, parts=1 << 63, object_size=1 << 63, object_sha256="0" * 64)
+_FRAME, _CUT_FRAME = (
+    len(encode_line(Member(MAX_ORDINAL, True, 1 << 63, "0" * 64, 1 << 63, "0" * 64, 1 << 63, meta)))
+    for meta in (_BARE, _CUT)
+)
 
 
 def _decode_meta(fields: Fields, where: str) -> MemberMeta:

@@ -5,28 +5,27 @@ rebuilt from the same range of any k others. pyeclib's 80-byte fragment headers 
 they depend on position and size only and are put back by encoding zeros.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from pyeclib.ec_iface import ECDriver
 
 from restore_lib.tape.label import CODE, check_geometry
-from restore_lib.tape.streams import disk_errors, read_exactly
+from restore_lib.tape.streams import FileDigest, disk_errors, read_exactly
 
 _HEADER = 80
 _BATCH = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class ParitySummary:
-    """One parity tape file: its length in blocks and its SHA-256 (hex)."""
+class TapeFileSummary:
+    """One tape file as staged: its length in blocks, its SHA-256 and its checksum (hex)."""
 
     blocks: int
     sha256: str
+    checksum: str
 
 
 class Rebuilder:
@@ -77,8 +76,10 @@ class Rebuilder:
 
 def encode_parity(
     data: Sequence[Path], outputs: Sequence[Path], block_size: int, *, k: int | None = None
-) -> list[ParitySummary]:
+) -> list[TapeFileSummary]:
     """Compute the parity of one stripe's segment files into ``outputs``, one for each of m.
+
+    Return, of one pass, what is to be recorded of each file of the stripe, ``data`` first.
 
     Segments are whole blocks and may differ in length; one that has ended counts as zeros, and so
     do positions that are missing when ``k`` is more than the files given. Each output is as long as
@@ -91,30 +92,24 @@ def encode_parity(
     if len(data) > k or not sizes or any(size % block_size for size in sizes):
         raise ValueError(f"1 to {k} segments in whole blocks of {block_size} bytes are needed")
     driver = _driver(k, len(outputs))
-    if driver is None:
-        return []
     batch = max(1, _BATCH // block_size) * block_size
-    with disk_errors(outputs[0].parent), ExitStack() as stack:
-        sources = [stack.enter_context(path.open("rb")) for path in data]
-        sinks = [_Output(stack.enter_context(path.open("wb"))) for path in outputs]
+    digests = [FileDigest() for _ in (*data, *outputs)]
+    with disk_errors(data[0].parent), ExitStack() as stack:
+        sources = [stack.enter_context(path.open("rb", buffering=0)) for path in data]
+        sinks = [stack.enter_context(path.open("wb")) for path in outputs]
         for start in range(0, max(sizes), batch):
             length = min(batch, max(sizes) - start)
-            row = [read_exactly(source, length).ljust(length, b"\0") for source in sources]
-            row.append(bytes(length * (k - len(data))))
-            for sink, fragment in zip(sinks, driver.encode(b"".join(row))[k:], strict=True):
+            row = [read_exactly(source, length) for source in sources]
+            for digest, part in zip(digests, row, strict=False):
+                digest.update(part)
+            if driver is None:
+                continue
+            padded = [*(part.ljust(length, b"\0") for part in row), bytes(length * (k - len(data)))]
+            parity = driver.encode(b"".join(padded))[k:]
+            for sink, digest, fragment in zip(sinks, digests[len(data) :], parity, strict=True):
+                digest.update(memoryview(fragment)[_HEADER:])
                 sink.write(memoryview(fragment)[_HEADER:])
-    blocks = max(sizes) // block_size
-    return [ParitySummary(blocks, sink.digest.hexdigest()) for sink in sinks]
-
-
-class _Output:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-
-    def write(self, data: memoryview) -> None:
-        self._file.write(data)
-        self.digest.update(data)
+    return [TapeFileSummary(d.size // block_size, d.sha256, d.checksum) for d in digests]
 
 
 def _driver(k: int, m: int) -> ECDriver | None:

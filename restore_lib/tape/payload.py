@@ -12,6 +12,7 @@ from restore_lib.tape.age import (
     Identity,
     Recipients,
     ciphertext_bound,
+    decrypt,
     decrypt_stream,
     encrypt,
     encrypt_stream,
@@ -21,6 +22,7 @@ from restore_lib.tape.streams import CHUNK, Readable, Writable
 
 SMALL = 1 << 20
 _LEVEL = 3
+_SAMPLE = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,9 @@ class Compressor:
         compressed = len(packed) < len(plaintext)
         return encrypt(packed if compressed else plaintext, recipients), compressed
 
-    def worthwhile(self, sample: bytes) -> bool:
+    def worthwhile(self, head: bytes) -> bool:
         """Tell by its beginning whether a large payload is to be compressed."""
+        sample = head[:_SAMPLE]
         return len(self._zstd.compress(sample)) < len(sample)
 
     def seal_stream(
@@ -84,7 +87,7 @@ class _Counted:
 class _Unpacking:
     """A sink that decompresses into another, in bounded memory."""
 
-    def __init__(self, sink: _Counted, what: str) -> None:
+    def __init__(self, sink: Writable, what: str) -> None:
         decompressor = zstandard.ZstdDecompressor()
         self._zstd = decompressor.stream_writer(cast("IO[bytes]", sink), closefd=False)
         self._what = what
@@ -93,13 +96,46 @@ class _Unpacking:
         try:
             return self._zstd.write(data)
         except zstandard.ZstdError as error:
-            raise DigestMismatch(f"{self._what} does not decompress: {error}.") from error
+            raise _not_zstd(self._what, error) from error
 
 
 def stored_bound(size: int, recipients: int) -> int:
     """Return the most bytes that a payload of ``size`` bytes can take as stored."""
     packed = size if size <= SMALL else size + size // 256 + 64
     return ciphertext_bound(packed, recipients)
+
+
+def unseal(
+    stored: bytes, identities: Sequence[Identity], *, compressed: bool, size: int, what: str
+) -> bytes:
+    """Return the plaintext of a small payload; of one with more than ``size`` bytes, a bit more.
+
+    For a caller that compares it with a digest: of the bytes as stored nothing is compared. Raises
+    as ``decode_payload`` does, but a damaged age header may look like a wrong key.
+    """
+    packed = decrypt(stored, identities, what=what)
+    if not compressed:
+        return packed
+    try:
+        if 0 <= zstandard.frame_content_size(packed) <= size:
+            return zstandard.ZstdDecompressor().decompress(packed)
+        with zstandard.ZstdDecompressor().stream_reader(packed) as plain:
+            return plain.read(size + 1)
+    except zstandard.ZstdError as error:
+        raise _not_zstd(what, error) from error
+
+
+def unseal_stream(
+    source: Readable,
+    sink: Writable,
+    identities: Sequence[Identity],
+    *,
+    compressed: bool,
+    what: str,
+) -> None:
+    """Write the plaintext of a large payload to ``sink``, in bounded memory; as ``unseal``."""
+    unpacked = _Unpacking(sink, what) if compressed else sink
+    decrypt_stream(source, unpacked, identities, what=what)
 
 
 def decode_payload(
@@ -151,11 +187,14 @@ def _decode(
     what: str,
 ) -> Decoded:
     plain = _Counted(writer)
-    sink = _Unpacking(plain, what) if compressed else plain
-    decrypt_stream(source, sink, identities, what=what)
+    unseal_stream(source, plain, identities, compressed=compressed, what=what)
     return Decoded(plain.size, plain.digest.hexdigest(), source.size, source.digest.hexdigest())
 
 
 def _check_stored(what: str, size: int, sha256: str, member: Member) -> None:
     if (size, sha256) != (member.stored_size, member.stored_sha256):
         raise DigestMismatch(f"The stored bytes of {what} are not what was written.")
+
+
+def _not_zstd(what: str, error: zstandard.ZstdError) -> DigestMismatch:
+    return DigestMismatch(f"{what} does not decompress: {error}.")

@@ -3,8 +3,6 @@
 import textwrap
 from pathlib import Path
 
-from restore_lib.tape import rebuild_by_hand
-
 _DATA = """\
 HOW TO GET FILES BACK FROM THIS TAPE BY HAND
 ============================================
@@ -156,4 +154,4 @@ def restore_text(
 
 
 def _program() -> str:
-    return Path(rebuild_by_hand.__file__).read_text("utf-8")
+    return Path(__file__).with_name("rebuild_by_hand.py").read_text("utf-8")

@@ -7,7 +7,7 @@ The write order of docs/tape-format.md: objects, then the manifest, then the ind
 import contextlib
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import Self
 
 import zstandard
 
-from restore_lib.errors import ObjectUnreadable, TapeflowError
+from restore_lib.errors import DigestMismatch, ObjectUnreadable, TapeflowError
 from restore_lib.model.objects import display_key
 from restore_lib.tape import tar
 from restore_lib.tape.age import Recipients, ciphertext_bound, encrypt
@@ -26,10 +26,11 @@ from restore_lib.tape.members import (
     Member,
     MemberMeta,
     encode_line,
+    line_bound,
     member_name,
 )
 from restore_lib.tape.payload import SMALL, Compressor, stored_bound
-from restore_lib.tape.streams import CHUNK, Readable, Writable, digest_of, disk_errors
+from restore_lib.tape.streams import CHUNK, Readable, Writable, disk_errors
 
 _LINE_SIZE = len(tar.manifest_line("0" * 64, member_name(0, compressed=True)))
 
@@ -38,13 +39,12 @@ _LINE_SIZE = len(tar.manifest_line("0" * 64, member_name(0, compressed=True)))
 class SegmentSummary:
     """A finished segment: the whole zero-padded tape file, and what is in it.
 
-    ``size`` is in bytes, a whole number of ``blocks``; ``sha256`` (hex) is of all of it.
+    ``size`` is in bytes, a whole number of ``blocks``; its digests come with its stripe's parity.
     ``sealed_index`` is the encrypted index as stored, for the volume index; ``index_offset`` is its
     distance in bytes from the start of the tape file.
     """
 
     blocks: int
-    sha256: str
     size: int
     members: tuple[Member, ...]
     sealed_index: bytes
@@ -58,8 +58,7 @@ def projected_size(meta: MemberMeta, size: int, recipients: int) -> int:
     than ``empty_size`` plus the sum over its members, rounded up to whole blocks.
     """
     stored = stored_bound(size, recipients)
-    widest = Member(MAX_ORDINAL, True, size, "0" * 64, stored, "0" * 64, 1 << 63, meta)
-    line = len(encode_line(widest))
+    line = line_bound(meta)
     return 2 * tar.RECORD + stored + _LINE_SIZE + line + line // 128 + 1
 
 
@@ -138,9 +137,7 @@ class SegmentWriter:
         such as StoreUnavailable, pass unchanged. In each case the segment is as it was before.
         ValueError for a part of more than ``MAX_PART_SIZE`` bytes.
         """
-        self._check_usable()
-        if self._next > MAX_ORDINAL:
-            raise ValueError("a segment holds no more members")
+        self._check_room()
         reader = _SourceReader(source, meta, size)
         start = self._end
         try:
@@ -153,11 +150,33 @@ class SegmentWriter:
         except BaseException:
             self._roll_back(start)
             raise
-        self._members.append(member)
-        self._packed_index.append(self._index.compress(line))
-        self._next += 1
-        self._bound += self._end - start + _LINE_SIZE + len(line) + len(line) // 128 + 1
-        return member
+        return self._enter(member, line, start)
+
+    def add_stored(self, payload: Member, stored: Iterable[bytes]) -> Member:
+        """Append a payload that another segment holds, as it is stored there; needs no key.
+
+        ``stored`` yields its stored bytes; its ordinal and offset are new here, all else stays.
+        DigestMismatch when the bytes are others; the segment is then as it was before.
+        """
+        self._check_room()
+        start = self._end
+        member = replace(payload, ordinal=self._next, offset=start + tar.RECORD)
+        line = encode_line(member)
+        try:
+            with disk_errors(self._path):
+                self._file.write(tar.header(member.name, member.stored_size))
+                sink = _Sink(self._file)
+                for data in stored:
+                    sink.write(data)
+                self._file.write(tar.padding(sink.size))
+            if (sink.size, sink.digest.hexdigest()) != (member.stored_size, member.stored_sha256):
+                name = f"{display_key(member.meta.key)} in {member.meta.store}"
+                raise DigestMismatch(f"The stored bytes of {name} are not those that were written.")
+        except BaseException:
+            self._roll_back(start)
+            raise
+        self._end = start + tar.RECORD + sink.size + len(tar.padding(sink.size))
+        return self._enter(member, line, start)
 
     def finish(self) -> SegmentSummary:
         """Append manifest, index, end and padding; on return the segment can be read."""
@@ -174,21 +193,38 @@ class SegmentWriter:
             self._append(INDEX, sealed)
             self._file.write(tar.END)
             self._end += len(tar.END)
-            self._file.write(bytes(-self._end % self._block_size))
+            padding = bytes(-self._end % self._block_size)
+            self._file.write(padding)
+            self._end += len(padding)
             self._file.close()
-            with self._path.open("rb") as staged:
-                size, sha256 = digest_of(staged)
         self._finished = True
         return SegmentSummary(
-            size // self._block_size, sha256, size, tuple(self._members), sealed, index_offset
+            blocks=self._end // self._block_size,
+            size=self._end,
+            members=tuple(self._members),
+            sealed_index=sealed,
+            index_offset=index_offset,
         )
+
+    def _enter(self, member: Member, line: bytes, start: int) -> Member:
+        """Enter what was appended from ``start`` on into manifest and index."""
+        self._members.append(member)
+        self._packed_index.append(self._index.compress(line))
+        self._next += 1
+        self._bound += self._end - start + _LINE_SIZE + len(line) + len(line) // 128 + 1
+        return member
+
+    def _check_room(self) -> None:
+        self._check_usable()
+        if self._next > MAX_ORDINAL:
+            raise ValueError("a segment holds no more members")
 
     def _check_usable(self) -> None:
         if not self._usable:
             raise ValueError(f"segment {self._path} takes nothing more")
 
     def _store(self, meta: MemberMeta, reader: "_SourceReader") -> Member:
-        head = reader.take(SMALL + 1)
+        head = reader.head()
         if len(head) <= SMALL:
             reader.check_size()
             sealed, compressed = self._compressor.seal(head, self._recipients)
@@ -197,8 +233,7 @@ class SegmentWriter:
             stored_size, stored_sha256 = len(sealed), hashlib.sha256(sealed).hexdigest()
             self._append(name, sealed)
         else:
-            compressed = self._compressor.worthwhile(head[:SMALL])
-            reader.put_back(head)
+            compressed = self._compressor.worthwhile(head)
             offset = self._end + tar.RECORD
             stored_size, stored_sha256 = self._append_stream(reader, compressed=compressed)
             reader.check_size()
@@ -264,7 +299,7 @@ class _SourceReader:
         if announced is not None and announced > MAX_PART_SIZE:
             raise ValueError(f"a part of {announced} bytes is larger than {MAX_PART_SIZE}")
         self._source = source
-        self._name = f"{display_key(meta.key)} in {meta.store}"
+        self._meta = meta
         self._announced = announced
         self._fetched = io.BytesIO()
         self.digest = hashlib.sha256()
@@ -277,25 +312,26 @@ class _SourceReader:
             data = self._fetched.read(size)
         return data
 
-    def take(self, size: int) -> bytes:
-        """Return the first ``size`` bytes, or all when there are fewer."""
+    def head(self) -> bytes:
+        """Return all if it is at most ``SMALL`` bytes, else more than that, to be read again."""
         parts: list[bytes] = []
-        while size and (data := self.read(size)):
+        while self.size <= SMALL and (data := self._fetch()):
             parts.append(data)
-            size -= len(data)
-        return b"".join(parts)
-
-    def put_back(self, data: bytes) -> None:
-        """Give ``data`` once more, before what follows."""
-        self._fetched = io.BytesIO(data + self._fetched.read())
+        head = b"".join(parts)
+        if len(head) > SMALL:
+            self._fetched = io.BytesIO(head)
+        return head
 
     def check_size(self) -> None:
         """Raise ObjectUnreadable when another size than this was announced."""
         if self._announced is not None and self.size != self._announced:
             raise ObjectUnreadable(
-                f"{self._name} has changed while it was read: {self._announced} bytes were"
+                f"{self._name()} has changed while it was read: {self._announced} bytes were"
                 f" announced, {self.size} came."
             )
+
+    def _name(self) -> str:
+        return f"{display_key(self._meta.key)} in {self._meta.store}"
 
     def _fetch(self) -> bytes:
         try:
@@ -304,12 +340,14 @@ class _SourceReader:
             raise
         except Exception as error:  # whatever a source raises concerns this object alone
             raise ObjectUnreadable(
-                f"{self._name} can't be read: {error}.", read=self.size
+                f"{self._name()} can't be read: {error}.", read=self.size
             ) from error
         self.digest.update(data)
         self.size += len(data)
         if self._announced is not None and self.size > self._announced:
             self.check_size()
         if self.size > MAX_PART_SIZE:
-            raise ValueError(f"{self._name} is larger than a part of {MAX_PART_SIZE} bytes may be")
+            raise ValueError(
+                f"{self._name()} is larger than a part of {MAX_PART_SIZE} bytes may be"
+            )
         return data

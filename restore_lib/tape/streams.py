@@ -4,8 +4,11 @@ import contextlib
 import errno
 import hashlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
+
+import xxhash
 
 from restore_lib.errors import DiskFull
 
@@ -78,12 +81,44 @@ def read_exactly(stream: Readable, size: int) -> bytes:
 
 def digest_of(stream: Readable) -> tuple[int, str]:
     """Read ``stream`` to its end; return its size in bytes and its SHA-256 (hex)."""
-    digest = hashlib.sha256()
-    size = 0
+    digest = FileDigest()
     while data := stream.read(CHUNK):
         digest.update(data)
-        size += len(data)
-    return size, digest.hexdigest()
+    return digest.size, digest.sha256
+
+
+class FileDigest:
+    """What is recorded of a tape file as it is made, and what its read-back is compared with.
+
+    ``size`` is in bytes. ``sha256`` (hex) is for the record. ``checksum`` (hex, XXH3 of 128 bits)
+    tells accidents from what was written as surely and costs next to nothing; it is never kept.
+    """
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._checksum = new_checksum()
+        self.size = 0
+
+    def update(self, data: "bytes | memoryview") -> None:
+        """Count and digest ``data`` behind all before."""
+        self._sha256.update(data)
+        self._checksum.update(data)
+        self.size += len(data)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all so far."""
+        return self._sha256.hexdigest()
+
+    @property
+    def checksum(self) -> str:
+        """Checksum of all so far."""
+        return self._checksum.hexdigest()
+
+
+def new_checksum() -> xxhash.xxh3_128:
+    """Return a fresh checksum such as ``FileDigest`` keeps."""
+    return xxhash.xxh3_128()
 
 
 @contextlib.contextmanager
@@ -95,3 +130,30 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"There is no room for {path}.") from error
         raise
+
+
+class Aside:
+    """A SHA-256 that a thread computes, at most one chunk behind; ``close`` ends the thread."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="digest")
+        self._chunk: Future[None] | None = None
+
+    def update(self, data: bytes) -> None:
+        """Have ``data`` digested behind all before."""
+        self._wait()
+        self._chunk = self._thread.submit(self._digest.update, data)
+
+    def hexdigest(self) -> str:
+        """Return the digest of all so far."""
+        self._wait()
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """End the thread; the digest is not used afterwards."""
+        self._thread.shutdown()
+
+    def _wait(self) -> None:
+        if self._chunk is not None:
+            self._chunk.result()

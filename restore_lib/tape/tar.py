@@ -14,14 +14,36 @@ RECORD = 512
 END = bytes(2 * RECORD)
 MANIFEST = "MANIFEST.sha256"
 _MTIME = 315_532_800  # 1980-01-01; real times are private and in the index
+_NAME, _SIZE, _DIGITS, _CHECKSUM = 100, 124, 11, 148
+
+
+def _bare_header() -> bytes:
+    info = tarfile.TarInfo()
+    info.mtime = _MTIME
+    return info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+
+
+_BARE = _bare_header()
+"""A header without name and size, which stand at the bytes 0 and 124, as its checksum at 148."""
+_SUM = int(_BARE[_CHECKSUM : _CHECKSUM + 6], 8) - sum(b"0" * _DIGITS)
 
 
 def header(name: str, size: int) -> bytes:
     """Return the 512 bytes that precede ``size`` (< 8 GiB) bytes of member ``name``."""
-    info = tarfile.TarInfo(name)
-    info.size = size
-    info.mtime = _MTIME
-    return info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+    field, digits = name.encode(), b"%011o" % size
+    if len(field) > _NAME or len(digits) > _DIGITS:
+        raise ValueError(f"member {name} of {size} bytes does not fit a header")
+    checksum = b"%06o" % (_SUM + sum(field) + sum(digits))
+    return b"".join(
+        (
+            field.ljust(_NAME, b"\0"),
+            _BARE[_NAME:_SIZE],
+            digits,
+            _BARE[_SIZE + _DIGITS : _CHECKSUM],
+            checksum,
+            _BARE[_CHECKSUM + len(checksum) :],
+        )
+    )
 
 
 def padding(size: int) -> bytes:

@@ -75,5 +75,9 @@ def courier_of(site: Site, vault: str) -> Courier:
 
 
 def due(visit: Visit, vault: str) -> datetime:
-    """Return when a shipment asked for now should be through: twice the transit time."""
-    return visit.now + 2 * vault_config(visit.site, vault).transit
+    """Return when a shipment asked for now should be through.
+
+    That is twice the transit time after the next truck leaves.
+    """
+    config = vault_config(visit.site, vault)
+    return config.leaves(visit.now) + 2 * config.transit

@@ -14,7 +14,7 @@ from restore_lib.errors import LeaseLost
 from restore_lib.model.progress import Silent
 from restore_lib.restore.request import RestoreSpec
 from restore_lib.site import Site
-from restore_lib.tape.parity import ParitySummary, encode_parity
+from restore_lib.tape.parity import TapeFileSummary, encode_parity
 from tests.support.sites import (
     ACTOR,
     back_up,
@@ -79,7 +79,9 @@ def test_a_run_that_is_taken_over_while_it_stages_ends_with_a_lost_lease(
 ) -> None:
     slow = job_run(site)
 
-    def late(data: Sequence[Path], outputs: Sequence[Path], block_size: int) -> list[ParitySummary]:
+    def late(
+        data: Sequence[Path], outputs: Sequence[Path], block_size: int
+    ) -> list[TapeFileSummary]:
         job_run(site)._folder()
         return encode_parity(data, outputs, block_size)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from restore_lib.backup import job, seal
+from restore_lib.backup import ahead, seal
 from restore_lib.backup.run import run_job
 from restore_lib.backup.stage import StagedStripe
 from restore_lib.catalog import tables
@@ -57,10 +57,6 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def one_stripe_at_once(self: object, folder: Path) -> int:
-    return 1
-
-
 def assert_whole(site: Site, expected: dict[bytes, str], out: Path) -> None:
     point = back_up(site)
     assert point.summary["objects"] == len(expected)
@@ -84,7 +80,7 @@ def assert_whole(site: Site, expected: dict[bytes, str], out: Path) -> None:
 def test_killed_anywhere_a_backup_is_whole_when_it_is_run_again(
     begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job.JobRun, "_room", one_stripe_at_once)
+    monkeypatch.setattr(ahead, "MOST_PIECES", 0)  # so that one stripe is written, then the next
     monkeypatch.setattr("os.fsync", lambda _: None)
     expected = digests(begun / "live")
     for step in range(1, STEPS):

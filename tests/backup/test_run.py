@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from restore_lib.backup import stage
+from restore_lib.backup import ahead, stage
 from restore_lib.backup.load import Load, Writer
 from restore_lib.backup.run import (
     begin_backup,
@@ -292,6 +292,18 @@ def test_a_volume_that_does_not_read_back_is_replaced(
     assert_restorable(site, tmp_path, digests(tmp_path / "live"))
 
 
+def test_without_read_back_only_the_label_is_read_again(site: Site, tmp_path: Path) -> None:
+    write_faults(image(site, "TF0002L9"), Faults(unreadable_blocks=((1, 1, 1), (2, 0, 0))))
+    config = (tmp_path / "tapeflow.toml").read_text()
+    (tmp_path / "tapeflow.toml").write_text(config.replace("k = 2", "k = 2\nread_back = false"))
+    trusting = open_site(tmp_path)
+    back_up(trusting)
+    [held] = all_sets(trusting)
+    assert "TF0002L9" in held.barcodes
+    assert_restorable(trusting, tmp_path, digests(tmp_path / "live"))
+    trusting.close()
+
+
 def test_an_absent_volume_is_replaced(site: Site, tmp_path: Path) -> None:
     image(site, "TF0000L9").rename(tmp_path / "gone.tap")
     back_up(site)
@@ -475,11 +487,12 @@ def test_very_many_small_objects_only_mean_more_loads(
         loads.append(sum(len(stripe.extents) for stripe in load.staged))
         commit(self, load, rp_id, store, started)
 
-    monkeypatch.setattr(stage, "_MOST_PIECES", 6)
+    monkeypatch.setattr(stage, "MOST_PIECES", 6)
+    monkeypatch.setattr(ahead, "MOST_PIECES", 6)
     monkeypatch.setattr(Writer, "commit", counting)
     back_up(site)
     assert sum(loads) == len(SMALL)
-    assert max(loads) <= 6
+    assert max(loads) <= 2 * 6
     assert_restorable(site, tmp_path, digests(tmp_path / "live"))
 
 

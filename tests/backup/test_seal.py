@@ -1,11 +1,20 @@
 import hashlib
 import os
+import pickle
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from restore_lib.backup.pack import pieces
-from restore_lib.backup.seal import Sealed, SegmentOrder, Selected, sealing_aside
+from restore_lib.backup.seal import (
+    Sealed,
+    Sealer,
+    SegmentOrder,
+    Selected,
+    Written,
+    sealing_aside,
+)
 from restore_lib.config import LocalStoreConfig
 from restore_lib.stores.local import LocalStore
 from restore_lib.tape.age import load_identities, new_identity
@@ -47,14 +56,26 @@ def test_processes_seal_what_this_one_would(tmp_path: Path, live: Path) -> None:
     whole = hashlib.sha256((live / "big").read_bytes()).hexdigest()
     assert [one.extents[0].object_sha256 for one in sealed[1:5]] == [None, None, None, whole]
     for one in sealed:
-        content = one.file.path.read_bytes()
-        assert hashlib.sha256(content).hexdigest() == one.file.sha256
         with one.file.path.open("rb") as segment:
             [member] = read_index(segment, load_identities(tmp_path / "key"))
         assert (member.meta.key, member.sha256) == (
             one.extents[0].source.key,
             one.extents[0].sha256,
         )
+
+
+def test_orders_and_what_is_written_go_from_process_to_process(tmp_path: Path, live: Path) -> None:
+    recipient = new_identity()[1]
+    todo = orders(tmp_path, live)
+    assert pickle.loads(pickle.dumps(todo)) == todo
+    config = LocalStoreConfig(kind="local", path=live)
+    with closing(Sealer.opened("live", config, None, [recipient], BLOCK)) as sealer:
+        for order in todo:
+            written = sealer.write(order)
+            handed_over: Written = pickle.loads(pickle.dumps(written))
+            [extent] = handed_over.sealed(order).extents
+            assert extent == written.sealed(order).extents[0]
+            assert extent.source is order.selected[0].piece.source
 
 
 def test_processes_compute_parity(tmp_path: Path) -> None:
@@ -64,8 +85,10 @@ def test_processes_compute_parity(tmp_path: Path) -> None:
     config = LocalStoreConfig(kind="local", path=tmp_path)
     recipient = new_identity()[1]
     with sealing_aside("live", config, None, [recipient], BLOCK) as sealing:
-        [summary] = sealing.protect(paths, [tmp_path / "p"], 8 * BLOCK).result()
-    assert summary.blocks == 4
+        summaries = sealing.protect(paths, [tmp_path / "p"], 8 * BLOCK).result()
+    contents = [path.read_bytes() for path in (*paths, tmp_path / "p")]
+    assert [one.blocks for one in summaries] == [4, 4, 4]
+    assert [one.sha256 for one in summaries] == [hashlib.sha256(c).hexdigest() for c in contents]
     rows = {1: paths[1].read_bytes(), 2: (tmp_path / "p").read_bytes()}
     assert Rebuilder(2, 1, BLOCK).rebuild(rows, [0])[0] == paths[0].read_bytes()
 

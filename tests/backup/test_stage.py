@@ -1,12 +1,13 @@
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from restore_lib.backup.pack import Geometry, pieces
-from restore_lib.backup.seal import Sealer, SealingHere, Selected, Sources
+from restore_lib.backup.seal import Sealer, SealingHere, Selected
+from restore_lib.backup.sources import Sources
 from restore_lib.backup.stage import Pieces, StagedStripe, Stager
 from restore_lib.catalog.stripes import NewExtent
 from restore_lib.errors import DiskFull
@@ -20,7 +21,6 @@ from tests.support.sites import write_files
 GEOMETRY = Geometry(
     k=2, m=1, block_size=512, segment_size=64 << 10, volume_size=1 << 20, recipients=1
 )
-MANY = 1000
 
 
 class Bench:
@@ -35,8 +35,8 @@ class Bench:
         self.identities: list[Identity] = load_identities(folder / "key")
         self.store = LocalStore("live", self.live, create=True)
         recipients = Recipients.parse([recipient])
-        sealer = Sealer(Sources(self.store), "live", recipients, GEOMETRY.block_size)
-        self.stager = Stager(self.staging, "live", GEOMETRY, 1, SealingHere(sealer), Silent())
+        self.sealer = Sealer(Sources(self.store), "live", recipients, GEOMETRY.block_size)
+        self.failures: Mapping[bytes, str] = {}
 
     def work(self) -> Pieces:
         """Return all objects, as they are listed now, to be staged later."""
@@ -49,11 +49,16 @@ class Bench:
 
         return Pieces(selected())
 
-    def stage(
-        self, work: Pieces, target: int = 20_000, most: int = MANY, first: int = 1, used: int = 0
-    ) -> list[StagedStripe]:
-        staged, _ = self.stager.stage(work, first=first, used=used, target=target, most=most)
-        return staged
+    def stager(self, target: int = 20_000) -> Stager:
+        sealing = SealingHere(self.sealer)
+        return Stager(self.staging, "live", GEOMETRY, target, 1, sealing, Silent())
+
+    def stage(self, work: Pieces, target: int = 20_000) -> list[StagedStripe]:
+        stager = self.stager(target)
+        staged = list(stager.stripes(work, lambda *_: True))
+        assert [more for _, more in staged][:-1] == [True] * (len(staged) - 1)
+        self.failures = stager.failures
+        return [stripe for stripe, _ in staged]
 
 
 @pytest.fixture
@@ -115,18 +120,34 @@ def test_a_large_object_is_cut_over_segments_and_stripes(bench: Bench) -> None:
     assert max(blocks) * 512 <= GEOMETRY.segment_size
 
 
-def test_staging_stops_when_the_set_is_full_or_enough_is_staged(bench: Bench) -> None:
+def test_the_last_stripe_is_said_to_be_the_last(bench: Bench) -> None:
     write_files(bench.live, {b"%03d" % n: os.urandom(10_000) for n in range(30)})
-    work = bench.work()
-    assert len(bench.stage(work, most=2)) == 2
-    assert work.next is not None
-    room = GEOMETRY.volume_size - GEOMETRY.segment_size
-    staged, full = bench.stager.stage(work, first=3, used=room, target=20_000, most=MANY)
-    assert (len(staged), full) == (1, True)
-    staged, full = bench.stager.stage(work, first=4, used=room + 1, target=20_000, most=MANY)
-    assert (staged, full) == ([], True)
-    assert len(bench.stage(work, first=1, used=0)) > 1
-    assert work.next is None
+    staged = [more for _, more in bench.stager().stripes(bench.work(), lambda *_: True)]
+    assert staged == [True] * (len(staged) - 1) + [False]
+
+
+def test_no_stripe_is_begun_without_leave(bench: Bench) -> None:
+    write_files(bench.live, {b"%03d" % n: os.urandom(10_000) for n in range(30)})
+    asked: list[int] = []
+
+    def may_begin(under_way: int, pieces: int) -> bool:
+        assert (pieces > 0) == (under_way > 0)
+        asked.append(under_way)
+        return under_way == 0
+
+    for stripe, _ in bench.stager().stripes(bench.work(), may_begin):
+        assert len(list(bench.staging.iterdir())) == 3
+        stripe.remove()
+    assert set(asked) == {0, 1}
+
+
+def test_a_stripe_takes_what_its_fullest_volume_needs(bench: Bench) -> None:
+    write_files(bench.live, {b"a": os.urandom(9000), b"b": os.urandom(2000)})
+    [stripe] = bench.stage(bench.work(), target=9000)
+    longest = max(file.blocks for file in stripe.files)
+    indexes = [len(file.sealed_index) for file in stripe.files if file.sealed_index]
+    assert longest * 512 + 2 * min(indexes) <= stripe.size_on(512)
+    assert stripe.size_on(512) <= longest * 512 + 2 * max(indexes)
 
 
 def test_objects_that_fail_are_named_and_the_rest_is_staged(bench: Bench) -> None:
@@ -138,8 +159,8 @@ def test_objects_that_fail_are_named_and_the_rest_is_staged(bench: Bench) -> Non
     (bench.live / "005").write_bytes(bytes(2999))
     found = extents(bench.stage(work))
     assert [e.source.key for e in found] == [k for k in keys if k not in {b"003", b"004", b"005"}]
-    assert set(bench.stager.failures) == {b"003", b"004", b"005"}
-    assert "changed while it was read" in bench.stager.failures[b"004"]
+    assert set(bench.failures) == {b"003", b"004", b"005"}
+    assert "changed while it was read" in bench.failures[b"004"]
 
 
 @pytest.mark.parametrize("new_size", [100_000, 400_000])
@@ -150,7 +171,7 @@ def test_a_cut_object_that_changes_is_dropped_with_all_its_parts(
     work = bench.work()
     (bench.live / "big").write_bytes(bytes(new_size))
     found = extents(bench.stage(work, target=GEOMETRY.segment_size))
-    assert set(bench.stager.failures) == {b"big"}
+    assert set(bench.failures) == {b"big"}
     ends = [e for e in found if e.part == e.parts]
     assert [extent.source.key for extent in ends] == [b"a", b"z"]
 
@@ -162,7 +183,7 @@ def test_where_nothing_can_be_read_nothing_is_staged(bench: Bench) -> None:
         if path.is_file():
             path.unlink()
     assert bench.stage(work) == []
-    assert set(bench.stager.failures) == {b"a", b"b"}
+    assert set(bench.failures) == {b"a", b"b"}
 
 
 def test_a_renumbered_stripe_keeps_its_files(bench: Bench) -> None:

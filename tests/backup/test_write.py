@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from restore_lib.backup.write import append_files, check_label, label_volume, read_back
 from restore_lib.errors import ForeignTape, MediumError, TapeLostData
@@ -13,6 +14,7 @@ from restore_lib.library.base import Drive
 from restore_lib.library.virtual import VirtualLibrary
 from restore_lib.tape.label import Label, encode_label
 from restore_lib.tape.mounted import blocks, read_label
+from restore_lib.tape.streams import new_checksum
 
 LABEL = Label(
     barcode="TF0001L9",
@@ -68,6 +70,68 @@ def test_a_label_that_a_crash_cut_short_is_finished(drive: Drive, kept: int) -> 
     for start in range(0, min(len(data), kept * 512), 512):
         drive.write(data[start : start + 512])
     label_volume(drive, LABEL)
+    assert read_label(drive) == LABEL
+    assert drive.space_to_end().file == 1
+
+
+FORMER = replace(LABEL, tape_set="gold-00000", position=2, block_size=1024)
+
+
+def write_former(drive: Drive, label: Label, data: int = 3) -> None:
+    """Make the volume one that holds data of another set."""
+    encoded = encode_label(label)
+    drive.rewind()
+    for start in range(0, len(encoded), label.block_size):
+        drive.write(encoded[start : start + label.block_size])
+    drive.write_filemark()
+    for number in range(data):
+        drive.write(bytes([number]) * label.block_size)
+        drive.write_filemark()
+
+
+def test_the_label_of_a_reclaimed_set_is_written_over(drive: Drive) -> None:
+    write_former(drive, FORMER)
+    label_volume(drive, LABEL, FORMER.tape_set)
+    assert read_label(drive) == LABEL
+    assert drive.space_to_end().file == 1
+    label_volume(drive, LABEL, FORMER.tape_set)
+    assert read_label(drive) == LABEL
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        replace(FORMER, tape_set="gold-00002"),
+        replace(FORMER, cluster="other"),
+        replace(FORMER, barcode="TF0002L9"),
+    ],
+)
+def test_no_other_label_is_written_over(drive: Drive, label: Label) -> None:
+    write_former(drive, label)
+    for former in (FORMER.tape_set, None):
+        with pytest.raises(ForeignTape):
+            label_volume(drive, LABEL, former)
+    assert read_label(drive) == label
+    assert drive.space_to_end().file == 4
+
+
+@pytest.mark.parametrize("first_block", [b"GNU tar", b""])
+def test_no_other_tape_is_written_over(drive: Drive, first_block: bytes) -> None:
+    if first_block:
+        drive.write(first_block.ljust(512, b"\0"))
+    drive.write_filemark()
+    with pytest.raises(ForeignTape):
+        label_volume(drive, LABEL, FORMER.tape_set)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 1000])
+def test_a_relabelling_that_a_crash_cut_short_is_finished(drive: Drive, kept: int) -> None:
+    write_former(drive, FORMER)
+    drive.rewind()
+    data = encode_label(LABEL)
+    for start in range(0, min(len(data), kept * 512), 512):
+        drive.write(data[start : start + 512])
+    label_volume(drive, LABEL, FORMER.tape_set)
     assert read_label(drive) == LABEL
     assert drive.space_to_end().file == 1
 
@@ -142,6 +206,10 @@ def test_what_does_not_read_back_is_a_medium_error(drive: Drive, tmp_path: Path)
     for first, second in wrong:
         with pytest.raises(MediumError, match="does not read back"):
             read_back(drive, LABEL, 0, [(2, first), (4, second)])
+    sums = [xxhash.xxh3_128_hexdigest(content) for content in contents]
+    read_back(drive, LABEL, 0, [(2, sums[0]), (4, sums[1])], new_checksum)
+    with pytest.raises(MediumError, match="Tape file 2"):
+        read_back(drive, LABEL, 0, [(2, sums[0]), (4, sums[0])], new_checksum)
     with pytest.raises(MediumError):
         read_back(drive, LABEL, 0, [(3, digests[0])])
     with pytest.raises(MediumError, match="Tape file 3"):

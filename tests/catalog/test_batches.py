@@ -4,11 +4,12 @@ import pytest
 from sqlalchemy import Connection, select
 
 from restore_lib.catalog import batches, requests, stripes, tables
-from restore_lib.catalog.batches import Batch, NewBatch
+from restore_lib.catalog.batches import Batch
 from restore_lib.catalog.engine import Catalog
 from restore_lib.errors import Refused
 from restore_lib.model.states import BatchKind, BatchState, ItemState, Overwrite
 from restore_lib.model.volume import Reason
+from tests.support.plans import PlannedBatch, add_batches, pending
 from tests.support.stripes import AT, back_up, begin, extent, new_set, stored, tape_files
 
 
@@ -36,44 +37,24 @@ def states(connection: Connection, request_id: int) -> dict[bytes, tuple[str, in
 def plan(connection: Connection, request_id: int) -> list[Batch]:
     """Put the items of each volume into a batch."""
     by_volume: dict[str, list[int]] = {}
-    for need in batches.needs(connection, request_id):
-        by_volume.setdefault(need.barcode, []).append(need.item_id)
-    batches.add_batches(
+    query = (
+        select(tables.items.c.id, tables.tape_files.c.barcode)
+        .join(tables.extents, tables.extents.c.version_id == tables.items.c.version_id)
+        .join(tables.tape_files, tables.extent_in_tape_file)
+        .where(tables.items.c.request_id == request_id)
+        .order_by(tables.tape_files.c.barcode, tables.extents.c.offset)
+    )
+    for item_id, barcode in connection.execute(query):
+        by_volume.setdefault(barcode, []).append(item_id)
+    add_batches(
         connection,
         request_id,
         [
-            NewBatch(BatchKind.READ, barcode, (barcode,), tuple(ids), 10, 1.5)
+            PlannedBatch(BatchKind.READ, barcode, (barcode,), tuple(ids), 10, 1.5)
             for barcode, ids in by_volume.items()
         ],
     )
     return batches.batches_of(connection, request_id=request_id)
-
-
-def test_needs_are_the_extents_of_pending_items_in_the_order_of_the_tape(catalog: Catalog) -> None:
-    with catalog.write() as connection:
-        rp_id, held = back_up(connection, {b"a": b"1", b"b": b"2", b"c": b"3"})
-        request_id = ask(connection, rp_id)
-        needs = list(batches.needs(connection, request_id))
-        assert [(n.barcode, n.stripe, n.position, n.offset) for n in needs] == [
-            (held.barcodes[0], 1, 0, 512),
-            (held.barcodes[0], 1, 0, 1536),
-            (held.barcodes[1], 1, 1, 1024),
-        ]
-        assert {need.attempts for need in needs} == {0}
-        requests.end_pending(connection, [needs[0].item_id], ItemState.UNRESTORABLE, "x", AT)
-        assert len(list(batches.needs(connection, request_id))) == 2
-        assert batches.pending_without_version(connection, request_id) == []
-
-
-def test_items_without_a_version_are_listed_by_themselves(catalog: Catalog) -> None:
-    with catalog.write() as connection:
-        rp_id, _ = back_up(connection, {b"a": b"1"})
-        request_id = ask(connection, rp_id)
-        names = [b"z", b"y"]
-        requests.add_items_named(connection, request_id, "live", rp_id, names, alternates=True)
-        ids = batches.pending_without_version(connection, request_id)
-        rows = select(tables.items.c.key).where(tables.items.c.id.in_(ids))
-        assert sorted(bytes(key) for key in connection.execute(rows).scalars()) == [b"y", b"z"]
 
 
 def test_batches_hold_their_items_with_all_that_checks_them(catalog: Catalog) -> None:
@@ -128,9 +109,9 @@ def test_the_parts_of_a_cut_object_come_in_order(catalog: Catalog) -> None:
             at=AT,
         )
         request_id = ask(connection, rp_id)
-        [need] = {need.item_id for need in batches.needs(connection, request_id)}
-        gather = NewBatch(BatchKind.GATHER, None, held.barcodes[:2], (need,), 30, 1.0)
-        batches.add_batches(connection, request_id, [gather])
+        [wanted] = pending(connection, request_id)
+        gather = PlannedBatch(BatchKind.GATHER, None, held.barcodes[:2], (wanted,), 30, 1.0)
+        add_batches(connection, request_id, [gather])
         [batch] = batches.batches_of(connection, request_id=request_id)
         [item] = batches.batch_items(connection, batch.id)
     assert [part.part for part in item.extents] == [1, 2, 3]

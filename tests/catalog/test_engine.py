@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError
 
+from restore_lib.catalog import engine
 from restore_lib.catalog.engine import Catalog
 from restore_lib.catalog.tables import metadata
 from restore_lib.errors import (
@@ -267,3 +269,9 @@ def test_foreign_keys_hold(catalog: Catalog) -> None:
             "INSERT INTO custody_events (barcode, at, field, before, after, place, actor, reason)"
             " VALUES ('none', '2030-01-01', 'custody', '', '', '', '', '')",
         )
+
+
+def test_the_names_of_the_scripts_tell_their_revisions() -> None:
+    scripts = ScriptDirectory(str(Path(engine.__file__).parent / "migrations"))
+    assert engine._revisions() == {script.revision for script in scripts.walk_revisions()}
+    assert max(engine._revisions()) == scripts.get_current_head()

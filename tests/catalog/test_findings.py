@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from restore_lib.catalog.findings import Findings, Found, FoundFile, FoundVolume
@@ -56,4 +57,35 @@ def test_of_two_volumes_with_one_place_the_sound_one_counts(tmp_path: Path) -> N
     assert findings.named("live-00001")[0] == "Z"
     findings.note_volume(FoundVolume("Z", Found.READ, "live-00001", 0, 1, problem="torn"))
     assert findings.named("live-00001")[0] == "00001-0"
+    findings.close()
+
+
+def test_a_set_that_a_later_one_is_written_over_is_reclaimed(tmp_path: Path) -> None:
+    findings = note_set(tmp_path / "findings.db", [[]])
+    later = replace(label(), tape_set="live-00002", created_at=label().created_at + timedelta(1))
+    findings.leave_out(["unknown"])
+    assert (len(findings.sets()), findings.left_out()) == (1, [])
+    findings.note_label(replace(later, barcode="NEW"))
+    findings.note_volume(FoundVolume("NEW", Found.READ, "live-00002", 0, 1))
+    findings.leave_out(())
+    assert findings.left_out() == []
+    findings.note_label(replace(later, barcode="OLD", position=1))
+    findings.note_volume(FoundVolume("OLD", Found.READ, "live-00002", 1, 1))
+    findings.note_hearsay("live-00001", (), [(1, "OLD")])
+    findings.leave_out(())
+    assert findings.left_out() == ["live-00001"]
+    assert [found.id for found in findings.sets()] == ["live-00002"]
+    findings.leave_out(["live-00002"])
+    assert findings.sets() == []
+    findings.close()
+
+
+def test_an_earlier_set_reclaims_nothing(tmp_path: Path) -> None:
+    findings = note_set(tmp_path / "findings.db", [[]])
+    early = replace(label(), tape_set="live-00000", created_at=label().created_at - timedelta(1))
+    findings.note_label(replace(early, barcode="OLD"))
+    findings.note_volume(FoundVolume("OLD", Found.READ, "live-00000", 0, 1))
+    findings.note_hearsay("live-00001", (), [(1, "OLD")])
+    findings.leave_out(())
+    assert findings.left_out() == []
     findings.close()

@@ -1,26 +1,30 @@
 """Incidents and what the catalog has of lost objects, on both databases."""
 
+from datetime import timedelta
 from itertools import islice
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from restore_lib.catalog.engine import Catalog
 from restore_lib.catalog.incidents import (
     Incident,
     Loss,
     add_incident,
+    close,
     incident,
     incidents_of,
     losses_of,
     newest_versions,
+    restored_before,
     untouched_incidents,
     versions_at,
 )
 from restore_lib.catalog.requests import create_request
 from restore_lib.catalog.tables import objects, recovery_points, versions
 from restore_lib.errors import Refused
-from restore_lib.model.states import LossClass
+from restore_lib.model.states import IncidentState, LossClass, RequestState
+from restore_lib.model.verdict import Verdict
 from tests.integrity.backups import AT, Content, back_up
 
 DIGEST = "ab" * 32
@@ -57,7 +61,7 @@ def test_an_incident_comes_back_with_its_losses_in_order(catalog: Catalog) -> No
     incident_id = add(catalog, *lost)
     with catalog.read() as connection:
         assert incident(connection, incident_id) == Incident(
-            incident_id, "live", "table", None, AT, "open", {"lost": 2}
+            incident_id, "live", "table", None, AT, IncidentState.OPEN, {"lost": 2}
         )
         assert list(losses_of(connection, incident_id)) == [lost[1], lost[0]]
         assert list(losses_of(connection, incident_id, LossClass.ON_TAPE)) == []
@@ -126,6 +130,58 @@ def test_the_newest_version_of_each_object(catalog: Catalog) -> None:
         b"b": Content(b"2").sha256,
         b"c": Content(b"1").sha256,
     }
+
+
+def test_what_only_expired_points_hold_is_no_newest_version(catalog: Catalog) -> None:
+    old, new = Content(b"old"), Content(b"new")
+    back_up(catalog, {b"deleted": old, b"kept": old, b"changed": old})
+    back_up(catalog, {b"changed": new}, gone=[b"deleted"])
+    back_up(catalog, {}, gone=[b"changed"])
+    whole = {b"deleted": old.sha256, b"kept": old.sha256, b"changed": new.sha256}
+    assert newest(catalog) == whole
+    expire(catalog, 1)
+    assert newest(catalog) == {b"kept": old.sha256, b"changed": new.sha256}
+    expire(catalog, 2)
+    assert newest(catalog) == {b"kept": old.sha256}
+
+
+def expire(catalog: Catalog, rp_id: int) -> None:
+    with catalog.write() as connection:
+        connection.execute(
+            update(recovery_points).where(recovery_points.c.id == rp_id).values(state="expired")
+        )
+
+
+def test_what_a_restore_brought_back_whole_may_be_closed(catalog: Catalog) -> None:
+    made = [add(catalog) for _ in range(5)]
+    other = add(catalog, store="other")
+    passed, failed = (RequestState.ENDED, Verdict.PASSED), (RequestState.ENDED, Verdict.FAILED)
+    asked: dict[int, list[tuple[RequestState, Verdict | None]]] = {
+        made[0]: [passed],
+        made[1]: [failed],
+        made[2]: [passed, (RequestState.ACTIVE, None)],
+        made[3]: [failed, passed],
+        other: [passed],
+    }
+    with catalog.write() as connection:
+        for incident_id, requests in asked.items():
+            for state, verdict in requests:
+                values = {
+                    "store": "live",
+                    "target": "live",
+                    "overwrite": "never",
+                    "source": {},
+                    "incident_id": incident_id,
+                    "reason": "restore",
+                    "actor": "test",
+                    "created_at": AT,
+                }
+                create_request(connection, values | {"state": state, "verdict": verdict})
+        assert restored_before(connection, "live", AT) == [made[0], made[3]]
+        assert restored_before(connection, "live", AT - timedelta(seconds=1)) == []
+        close(connection, made[0])
+        assert incident(connection, made[0]).state is IncidentState.CLOSED
+        assert restored_before(connection, "live", AT) == [made[3]]
 
 
 def test_many_objects_stream(catalog: Catalog) -> None:

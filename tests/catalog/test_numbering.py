@@ -1,6 +1,9 @@
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from restore_lib.catalog.findings import Findings
 from restore_lib.catalog.numbering import Numbering
@@ -70,4 +73,36 @@ def test_stripes_that_do_not_count_are_left_out(tmp_path: Path) -> None:
     findings = note_set(tmp_path / "findings.db", [[member(0, b"a")], [member(0, b"b")]])
     numbering = Numbering(findings.database, [("live-00001", 1, AT)])
     assert lives(numbering).keys() == {b"a"}
+    findings.close()
+
+
+def test_a_payload_on_two_sets_is_one_version_and_lies_on_the_newer_one(tmp_path: Path) -> None:
+    path = tmp_path / "findings.db"
+    older, newer = member(0, b"a"), member(1, b"a")
+    note_set(path, [[older, newer, member(2, b"b")]]).close()
+    findings = note_set(path, [[replace(older, ordinal=5)]], "live-00002", day=3)
+    numbering = numbered(findings)
+    assert lives(numbering) == {
+        b"a": [(1, 2, True, "00"), (2, None, True, "00")],
+        b"b": [(1, None, True, "00")],
+    }
+    assert {p.at for p in numbering.points()} == {AT}
+    assert sorted((row[0], row[2], row[4]) for row in numbering.extents()) == [
+        (1, 2, "objects/00000005.age"),
+        (2, 1, "objects/00000001.age"),
+        (3, 1, "objects/00000002.age"),
+    ]
+    assert numbering.stripe_points() == {1: 2, 2: 1}
+    findings.close()
+
+
+@pytest.mark.parametrize("original", [True, False])
+def test_parts_that_were_moved_belong_to_their_object(tmp_path: Path, original: bool) -> None:
+    path = tmp_path / "findings.db"
+    parts = [member(n, b"big", part=n + 1, parts=3) for n in range(3)]
+    note_set(path, [parts if original else parts[1:]]).close()
+    findings = note_set(path, [parts[:1]], "live-00002", day=3)
+    numbering = numbered(findings)
+    assert lives(numbering) == {b"big": [(1, None, True, "00")]}
+    assert sorted((row[1], row[2]) for row in numbering.extents()) == [(1, 2), (2, 1), (3, 1)]
     findings.close()

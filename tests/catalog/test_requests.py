@@ -3,8 +3,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select
 
-from restore_lib.catalog import batches, incidents, requests, tables
-from restore_lib.catalog.batches import NewBatch
+from restore_lib.catalog import incidents, requests, tables
 from restore_lib.catalog.engine import Catalog
 from restore_lib.catalog.incidents import Loss
 from restore_lib.catalog.requests import Outcome
@@ -18,6 +17,7 @@ from restore_lib.model.states import (
     Way,
 )
 from restore_lib.model.volume import Reason
+from tests.support.plans import PlannedBatch, add_batches
 from tests.support.stripes import AT, back_up
 
 HOSTILE = b"a'\n\xff"
@@ -45,8 +45,8 @@ def items(connection: Connection, request_id: int) -> dict[bytes, Any]:
 def batched(connection: Connection, request_id: int) -> tuple[int, dict[bytes, int]]:
     """Put all pending items into one batch; return its id and theirs."""
     ids = {key: row.id for key, row in items(connection, request_id).items()}
-    batch = NewBatch(BatchKind.ALTERNATE, None, (), tuple(ids.values()), 0, 1.0)
-    batches.add_batches(connection, request_id, [batch])
+    batch = PlannedBatch(BatchKind.ALTERNATE, None, (), tuple(ids.values()), 0, 1.0)
+    add_batches(connection, request_id, [batch])
     newest = select(func.max(tables.batches.c.id))
     return int(connection.execute(newest).scalar_one()), ids
 
@@ -175,13 +175,12 @@ def test_outcomes_are_written_once_and_only_by_the_batch_that_holds_the_item(
     assert (c.state, c.batch_id) == (ItemState.BATCHED, batch_id)
 
 
-def test_pending_items_end_by_name_or_when_they_are_tired(catalog: Catalog) -> None:
+def test_pending_items_end_when_they_are_tired(catalog: Catalog) -> None:
     with catalog.write() as connection:
-        rp_id, _ = back_up(connection, {b"a": b"1", b"b": b"2", b"c": b"3"})
+        rp_id, _ = back_up(connection, {b"b": b"2", b"c": b"3"})
         request_id = make(connection, rp_id)
         requests.add_items_at(connection, request_id, "live", rp_id, b"")
         ids = {key: row.id for key, row in items(connection, request_id).items()}
-        requests.end_pending(connection, [ids[b"a"]], ItemState.UNRESTORABLE, "too_many", AT)
         for _ in range(2):
             batch_id, _ = batched(connection, request_id)
             again = [Outcome(ids[b"b"], ItemState.PENDING, error="bad")]
@@ -189,6 +188,5 @@ def test_pending_items_end_by_name_or_when_they_are_tired(catalog: Catalog) -> N
         assert requests.give_up_tired(connection, request_id, 3, AT) == 0
         assert requests.give_up_tired(connection, request_id, 2, AT) == 1
         found = items(connection, request_id)
-    assert (found[b"a"].state, found[b"a"].error_code) == (ItemState.UNRESTORABLE, "too_many")
     assert (found[b"b"].state, found[b"b"].error) == (ItemState.FAILED, "bad")
     assert found[b"c"].state == ItemState.BATCHED

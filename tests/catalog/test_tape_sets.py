@@ -3,11 +3,11 @@ import threading
 import pytest
 from sqlalchemy import delete, update
 
-from restore_lib.catalog import recovery_points, tables, tape_sets, volumes
+from restore_lib.catalog import recovery_points, repairs, tables, tape_sets, volumes
 from restore_lib.catalog.engine import Catalog
 from restore_lib.errors import InvalidTransition, NoScratchVolume
 from restore_lib.model.states import SetState
-from restore_lib.model.volume import Custody, Health
+from restore_lib.model.volume import Content, Custody, Health
 from tests.support.stripes import AT, back_up, begin, new_set
 
 
@@ -40,6 +40,58 @@ def test_only_blank_sound_idle_volumes_in_the_library_are_taken(catalog: Catalog
     with catalog.read() as connection:
         assert all(volume.tape_set is None for volume in volumes.volumes(connection))
     assert take(catalog, 1, 1) == ("A00002", "A00004")
+
+
+def reclaimed(catalog: Catalog, *names: str) -> None:
+    """Make volumes those of a set that was reclaimed."""
+    with catalog.write() as connection:
+        connection.execute(
+            update(tables.volumes)
+            .where(tables.volumes.c.barcode.in_(names))
+            .values(content=Content.LABELLED, former_set="gold-00001")
+        )
+
+
+def test_volumes_of_reclaimed_sets_come_behind_blank_ones(catalog: Catalog) -> None:
+    add(catalog, "A00001", "A00002", "A00003", "A00004")
+    reclaimed(catalog, "A00001", "A00002")
+    with catalog.write() as connection:
+        assert tape_sets.former_set(connection, "A00001") == "gold-00001"
+        assert tape_sets.former_set(connection, "A00004") is None
+        connection.execute(
+            update(tables.volumes)
+            .where(tables.volumes.c.barcode == "A00002")
+            .values(content=Content.RECLAIM_QUARANTINE)
+        )
+    assert take(catalog, 2, 1) == ("A00003", "A00004", "A00001")
+
+
+def test_one_whose_label_is_written_over_is_not_free(catalog: Catalog) -> None:
+    add(catalog, "A00001")
+    reclaimed(catalog, "A00001")
+    with catalog.write() as connection:
+        tape_sets.forget_former_set(connection, "A00001")
+    with pytest.raises(NoScratchVolume):
+        take(catalog, 1, 0)
+
+
+def test_what_a_repair_writes_to_is_not_taken(catalog: Catalog) -> None:
+    add(catalog, "A00001", "A00002")
+    reclaimed(catalog, "A00001", "A00002")
+    with catalog.write() as connection:
+        _, held = back_up(connection, {})
+        repair = repairs.begin(
+            connection,
+            barcode=held.barcodes[0],
+            replacement="A00001",
+            tape_set=held.id,
+            position=0,
+            at=AT,
+        )
+    assert take(catalog, 1, 0) == ("A00002",)
+    with catalog.write() as connection:
+        repairs.abandon(connection, repair, AT)
+    assert take(catalog, 1, 0) == ("A00001",)
 
 
 def take(catalog: Catalog, k: int, m: int) -> tuple[str, ...]:

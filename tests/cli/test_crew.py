@@ -79,7 +79,8 @@ def test_what_may_pass_is_tried_again_and_told(site: Site) -> None:
 
 
 def test_what_another_piece_of_the_crew_has_is_waited_for(site: Site) -> None:
-    crew = Crew(site, lambda _: None)
+    said: list[str] = []
+    crew = Crew(site, said.append)
     at_work, end = threading.Event(), threading.Event()
 
     def long() -> None:
@@ -98,6 +99,7 @@ def test_what_another_piece_of_the_crew_has_is_waited_for(site: Site) -> None:
     crew._patiently(blocked, seconds)
     end.set()
     other.join()
+    assert said == ["The volume is in use. Trying again in 0.5 s."]
 
 
 def test_patience_ends(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,26 @@
 import fcntl
+import os
+import signal
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from restore_lib.cli import executing
 from restore_lib.cli.executing import execute
 from restore_lib.cli.session import Session
 from restore_lib.errors import CourierUnavailable, RetryLater
+from restore_lib.library.faults import Faults, write_faults
 from restore_lib.model.states import Overwrite
 from restore_lib.restore import flow
 from restore_lib.restore.request import RestoreSpec, plan_restore, start_restore
 from restore_lib.site import Site
+from restore_lib.workers import Workers
 from tests.support.commands import FILES
-from tests.support.sites import digests, open_site
+from tests.support.sites import digests, image, open_site
 
 LONG = timedelta(minutes=2)
 GO_ON = "tapeflow go on"
@@ -33,6 +40,63 @@ def test_several_restores_run_together(cluster: Path) -> None:
     execute(session, ids, LONG, go_on=GO_ON)
     assert all(flow.is_ended(session.site, one) for one in ids)
     assert len(digests(cluster / "out")) == 24
+
+
+@pytest.fixture
+def _always_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executing, "_WORTH_PROCESSES", 0)
+
+
+@pytest.mark.usefixtures("_always_aside")
+def test_batches_run_in_processes_of_their_own(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPEFLOW__RESTORE__BATCH_OBJECTS", "10")
+    monkeypatch.setattr(executing, "run_batch", lambda *_: pytest.fail("it ran in this process"))
+    session = Session(open_site(cluster), as_json=False)
+    request = ask(session.site)
+    execute(session, [request], LONG, go_on=GO_ON)
+    assert len(digests(cluster / "out")) == len(FILES)
+
+
+@pytest.mark.usefixtures("_always_aside")
+def test_what_a_process_cant_read_is_planned_again(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPEFLOW__RESTORE__BATCH_OBJECTS", "10")
+    session = Session(open_site(cluster), as_json=False)
+    said: list[str] = []
+    session.say = said.append  # type: ignore[method-assign,assignment]  # to hear it
+    write_faults(image(session.site, "TF0000L9"), Faults(unreadable_blocks=((1, 2, 2),)))
+    execute(session, [ask(session.site)], LONG, go_on=GO_ON)
+    assert any(line.startswith("Planned again") for line in said)
+    assert len(digests(cluster / "out")) == len(FILES)
+
+
+@pytest.mark.usefixtures("_always_aside")
+def test_ctrl_c_ends_the_processes_at_their_next_object(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPEFLOW__RESTORE__BATCH_OBJECTS", "10")
+    session = Session(open_site(cluster), as_json=False)
+    session.say = lambda _: None  # type: ignore[method-assign,assignment]  # quiet
+    request = ask(session.site)
+    submit = Workers.submit
+    once = iter([signal.SIGINT])
+
+    def pressed(self: Workers, *args: Any, **values: Any) -> Any:
+        for number in once:
+            os.kill(os.getpid(), number)
+        return submit(self, *args, **values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workers, "submit", pressed)
+        with pytest.raises(typer.Exit) as raised:
+            execute(session, [request], LONG, go_on=GO_ON)
+    assert raised.value.exit_code == 130
+    execute(session, [request], LONG, go_on=GO_ON)
+    assert flow.is_ended(session.site, request)
+    assert len(digests(cluster / "out")) == len(FILES)
 
 
 def test_one_works_and_the_other_waits_for_it(cluster: Path) -> None:

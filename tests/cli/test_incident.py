@@ -40,3 +40,15 @@ def test_incidents_are_listed(cluster: Path) -> None:
     assert (found["id"], found["store"]) == (incident, "live")
     assert "recovery point 1" in succeeds(cluster, "incident", "list").stdout
     assert "no incident 99" in refused(cluster, "incident", "show", "99", code=64)
+
+
+def test_an_incident_is_closed(cluster: Path) -> None:
+    incident = lose(cluster, [b"d1/file-001.txt"])
+    assert as_json(cluster, "incident", "show", incident)["state"] == "open"
+    assert as_json(cluster, "incident", "close", incident) == {"closed": incident}
+    assert (
+        f"Incident {incident} is closed." in succeeds(cluster, "incident", "close", incident).stdout
+    )
+    assert as_json(cluster, "incident", "list")["incidents"][0]["state"] == "closed"
+    asked = ("restore", "run", "--incident", incident, "--dry-run")
+    assert "tapeflow loss-scan" in refused(cluster, *asked, code=64)

@@ -262,5 +262,38 @@ def test_a_restore_is_cancelled_unless_it_has_ended(cluster: Path) -> None:
     assert report["counts"]["unfinished"] == len(FILES)
 
 
+def test_a_restore_is_paused_and_resumed(cluster: Path) -> None:
+    send_all_to_the_vault(cluster)
+    arguments = ["restore", "run", "--everything", "--store", "live", "--to", "out", "--yes"]
+    succeeds(cluster, *arguments, "--priority", "urgent", "--timeout", "0s", code=75)
+    paused = as_json(cluster, "restore", "pause", "1")
+    assert (paused["state"], paused["priority"]) == ("paused", "urgent")
+    assert "resume 1` goes on" in succeeds(cluster, "restore", "pause", "1").stdout
+    listed = succeeds(cluster, "restore", "list").stdout
+    assert "paused" in listed
+    assert "urgent" in listed
+    assert "paused" in succeeds(cluster, "restore", "show", "1").stdout
+    assert digests(cluster / "out") == {}
+    assert "is active" in succeeds(cluster, "restore", "resume", "1", "--release").stdout
+    with vendor(cluster):
+        assert as_json(cluster, "restore", "resume", "1")["verdict"] == "passed"
+    assert digests(cluster / "out") == WANTED
+    assert "there is nothing to pause" in refused(cluster, "restore", "pause", "1", code=64)
+
+
+def test_a_command_at_work_ends_when_its_restore_is_paused(cluster: Path) -> None:
+    send_all_to_the_vault(cluster)
+    arguments = ["restore", "run", "--everything", "--store", "live", "--to", "out", "--yes"]
+    running = process(cluster, *arguments)
+    assert running.stderr is not None
+    while "Waiting for volumes" not in running.stderr.readline():
+        assert running.poll() is None
+    succeeds(cluster, "restore", "pause", "1")
+    _, said = running.communicate()
+    assert running.returncode == 75
+    assert "Restore request 1 is paused" in said
+    assert "`tapeflow restore resume 1`" in said
+
+
 def test_durations_are_of_the_config() -> None:
     assert restore.duration("90min").total_seconds() == 5400

@@ -21,6 +21,7 @@ DAG_IDS = [
     "loss_scan",
     "restore",
     "restore_wave",
+    "retention",
     "vault_out",
     "verify_media",
 ]
@@ -88,6 +89,13 @@ def test_restores_go_before_backups_and_verifications(bag: DagBag) -> None:
     assert weights["restore_batch"] > weights["run_job"] >= weights["verify_volume"]
 
 
+def test_what_keeps_waves_coming_goes_before_their_batches(bag: DagBag) -> None:
+    weights = {task.task_id: task.priority_weight for task in bag.dags["restore_wave"].tasks}
+    batches = weights.pop("restore_batch")
+    assert set(weights) == {"advance", "claim", "settle"}
+    assert min(weights.values()) > batches
+
+
 def test_no_dag_makes_up_for_lost_time(dag: DAG) -> None:
     assert dag.catchup is False
 
@@ -99,6 +107,11 @@ def test_no_dag_makes_up_for_lost_time(dag: DAG) -> None:
             "verify_media",
             datetime(2030, 1, 6, 3, 1, tzinfo=UTC),
             datetime(2030, 1, 13, 3, tzinfo=UTC),
+        ),
+        (
+            "retention",
+            datetime(2030, 1, 1, 5, 1, tzinfo=UTC),
+            datetime(2030, 1, 2, 5, tzinfo=UTC),
         ),
         ("dr_drill", datetime(2030, 1, 1, 6, 1, tzinfo=UTC), datetime(2030, 2, 1, 6, tzinfo=UTC)),
     ],
@@ -122,24 +135,52 @@ def test_a_dag_is_the_same_after_serialization(dag: DAG) -> None:
     assert DagSerialization.to_dict(dag) == encoded
 
 
-def test_dag_files_import_nothing_heavy() -> None:
-    code = """
-import sys
-from pathlib import Path
-import airflow.sdk, airflow.triggers.base
-for path in sorted(Path(sys.argv[1]).glob("*.py")):
-    exec(compile(path.read_text(), path, "exec"), {"__name__": path.stem})
-heavy = {"boto3", "paramiko", "duckdb", "moto", "pyeclib", "pyrage", "pydantic_settings"}
-print(sorted(heavy & set(sys.modules)))
-print(sorted(name for name in sys.modules if name.startswith("restore_lib.")))
-"""
+def modules_after(code: str, *arguments: str, settings: bool = False) -> set[str]:
+    """Return the modules that a new process has imported after ``code``."""
+    folders = [ROOT, ROOT / "plugins", *([ROOT / "deploy" / "airflow"] if settings else [])]
     done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "dags")],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}"},
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sorted(sys.modules))", *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))},
         capture_output=True,
         text=True,
         check=True,
     )
-    heavy, own = done.stdout.splitlines()[-2:]
-    assert heavy == "[]"
-    assert own == "['restore_lib.errors']"
+    return set(done.stdout.splitlines()[-1].split())
+
+
+SDK = """
+import airflow.triggers.base
+from airflow.sdk import DAG, Param, task
+task
+"""
+PARSE = """
+import sys
+from pathlib import Path
+for path in sorted(Path(sys.argv[1]).glob("*.py")):
+    exec(compile(path.read_text(), path, "exec"), {"__name__": path.stem})
+"""
+TASK = "import restore_lib.restore.batch, restore_lib.restore.flow, restore_lib.site"
+HEAVY = {"alembic", "boto3", "duckdb", "highspy", "moto", "numpy", "paramiko", "rich", "typer"}
+
+
+def test_dag_files_import_next_to_nothing() -> None:
+    parsed = modules_after(SDK + PARSE, str(ROOT / "dags"))
+    added = parsed - modules_after(SDK)
+    assert not added & {*HEAVY, "pyeclib", "pyrage", "pydantic_settings", "sqlalchemy"}
+    assert {name for name in added if name.startswith("restore_lib.")} == {"restore_lib.errors"}
+    assert 5 < len(added) < 50, sorted(added)
+
+
+def test_the_task_of_a_batch_imports_nothing_that_it_does_not_use() -> None:
+    imported = modules_after(TASK)
+    assert "restore_lib.restore.batch" in imported
+    assert not imported & HEAVY
+
+
+def test_what_tasks_import_is_imported_once_for_all_their_processes() -> None:
+    forked = modules_after("import airflow.settings\nairflow.settings.initialize()", settings=True)
+    wanted = modules_after(SDK + PARSE + TASK, str(ROOT / "dags"))
+    ours = {name for name in wanted if name.startswith(("restore_lib", "tapeflow_airflow"))}
+    assert ours <= forked
+    assert "airflow.providers.standard.decorators.python" in forked
+    assert not forked & (HEAVY - {"alembic", "rich"})

@@ -12,17 +12,21 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
+from sqlalchemy import update
 
 from demo.airflow_local import ROOT
 from demo.vendor import open_vendors
-from restore_lib.catalog import incidents, requests
+from restore_lib.catalog import batches, incidents, requests
 from restore_lib.catalog.recovery_points import newest_committed
+from restore_lib.catalog.tables import recovery_points, tape_sets
 from restore_lib.catalog.volumes import volumes
 from restore_lib.errors import CatalogUnavailable
 from restore_lib.integrity.loss_scan import scan_for_loss
 from restore_lib.library.faults import Faults, write_faults
-from restore_lib.model.states import RequestState
+from restore_lib.model.states import Priority, RequestState
 from restore_lib.model.volume import Custody, Health
+from restore_lib.restore.claiming import claim
+from restore_lib.restore.pausing import pause_restore, resume_restore
 from restore_lib.restore.request import RestoreSpec, plan_restore, start_restore
 from restore_lib.site import Site
 from restore_lib.vault.receiving import receive
@@ -163,6 +167,50 @@ def test_a_wave_with_nothing_to_read_is_skipped(run: Run, site: Site) -> None:
         "restore_batch": {"skipped": 1},
         "settle": {"skipped": 1},
     }
+
+
+def test_a_wave_reads_nothing_of_a_paused_restore(run: Run, site: Site, root: Path) -> None:
+    back_up(site)
+    request = start(site, prefix=b"")
+    pause_restore(site, request, ACTOR)
+    paused = run("restore_wave")
+    assert state_of(paused, "claim") == "skipped"
+    assert digests(root / "out") == {}
+    resume_restore(site, request, ACTOR)
+    assert run("restore_wave").state == "success"
+    assert digests(root / "out") == digests(root / "live")
+
+
+def test_a_batch_whose_restore_was_paused_in_its_wave_is_left(
+    run: Run, site: Site, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it is paused after the wave was claimed and before its tasks began."""
+    back_up(site)
+    request = start(site, prefix=b"")
+
+    def claim_and_pause(site: Site, runner: str) -> list[int]:
+        claimed = claim(site, runner)
+        pause_restore(site, request, ACTOR)
+        return claimed
+
+    monkeypatch.setattr("restore_lib.restore.claiming.claim", claim_and_pause)
+    done = run("restore_wave")
+    assert state_of(done, "restore_batch") == state_of(done, "settle") == "success"
+    assert digests(root / "out") == {}
+    with site.catalog.read() as connection:
+        assert [b.attempts for b in batches.unclaimed(connection, request)] == [0]
+
+
+def test_a_wave_is_of_all_requests_by_priority(run: Run, site: Site, root: Path) -> None:
+    back_up(site)
+    ids = [start(site, prefix=b"d%d/" % n, priority=one) for n, one in enumerate(Priority)]
+    done = run("restore_wave")
+    claimed = returned(done, "claim")
+    with site.catalog.read() as connection:
+        of = {b.id: b.request_id for b in batches.batches_of(connection)}
+        assert {r.state for r in requests.requests(connection)} == {RequestState.ENDED}
+    assert list(dict.fromkeys(of[batch_id] for batch_id in claimed)) == ids
+    assert digests(root / "out") == digests(root / "live")
 
 
 def test_a_bad_medium_is_not_read_twice_and_parity_stands_in(
@@ -323,6 +371,49 @@ def test_verify_media_fails_for_a_bad_volume_and_reads_the_others(run: Run, site
         checked = {v.barcode: v.health for v in volumes(connection) if v.verified_at}
     assert checked[bad] is Health.BROKEN
     assert list(checked.values()).count(Health.OK) == 2
+
+
+def old_points(site: Site, root: Path) -> None:
+    """Add a rule, and two recovery points of which one can expire."""
+    with (root / "tapeflow.toml").open("a") as file:
+        file.write('[policies.live.retention]\nkeep_within = "1d"\nminimum_redundancy = 1\n')
+    back_up(site)
+    write_files(root / "live", dict.fromkeys(FILES, b"new"))
+    back_up(site)
+    with site.catalog.write() as connection:
+        at = site.clock.now() - timedelta(days=2)
+        connection.execute(update(recovery_points).values(committed_at=at))
+
+
+def contents(site: Site) -> Counter[str]:
+    with site.catalog.read() as connection:
+        return Counter(str(v.content) for v in volumes(connection))
+
+
+def test_retention_expires_and_reclaims(run: Run, site: Site, root: Path) -> None:
+    nothing = run("retention")
+    assert nothing.state == "success"
+    assert {state_of(nothing, name) for name in ("expire", "reclaim")} == {"skipped"}
+    old_points(site, root)
+    shown = run("retention", {"dry_run": True})
+    assert {state_of(shown, name) for name in ("expire", "reclaim")} == {"skipped"}
+    assert contents(site) == {"full": 6, "blank": 6}
+    done = run("retention", {"policy": "live"})
+    assert {state_of(done, name) for name in ("expire", "reclaim")} == {"success"}
+    assert contents(site) == {"full": 3, "reclaim_quarantine": 3, "blank": 6}
+    with site.catalog.write() as connection:
+        at = site.clock.now() - timedelta(days=15)
+        connection.execute(update(tape_sets).values(expired_at=at))
+    later = run("retention")
+    assert (state_of(later, "expire"), state_of(later, "reclaim")) == ("skipped", "success")
+    assert contents(site) == {"full": 3, "labelled": 3, "blank": 6}
+
+
+def test_retention_of_an_unknown_policy_fails_and_reclaims_nothing(run: Run, site: Site) -> None:
+    back_up(site)
+    done = run("retention", {"policy": "none"})
+    assert done.state == "failed"
+    assert (state_of(done, "expire"), state_of(done, "reclaim")) == ("failed", "upstream_failed")
 
 
 def test_a_drill_leaves_its_evidence_and_an_empty_store(run: Run, site: Site, root: Path) -> None:

@@ -16,7 +16,7 @@ from restore_lib.drills.evidence import (
     write_evidence,
 )
 from restore_lib.errors import ConfigError
-from restore_lib.model.states import DrillState, Overwrite, RequestState
+from restore_lib.model.states import DrillState, Overwrite, Priority, RequestState
 from restore_lib.model.verdict import Verdict
 from restore_lib.model.volume import Reason
 
@@ -36,6 +36,8 @@ def restored(verdict: str, minutes: int = 1, **report: Any) -> Restored:
         reason=Reason.DRILL,
         actor="drill 1",
         state=RequestState.ENDED,
+        priority=Priority.NORMAL,
+        at_once=None,
         created_at=AT,
         finished_at=AT + timedelta(minutes=minutes),
         plan=None,

@@ -11,7 +11,7 @@ import pytest
 from restore_lib.catalog.verifications import ExpectedFile, ExpectedVolume
 from restore_lib.errors import EndOfData, LeaseLost, MediumError
 from restore_lib.integrity.tape_check import MAX_BAD_BLOCKS, Damage, Findings, check_volume
-from restore_lib.library.base import Position
+from restore_lib.library.base import Position, Range
 from restore_lib.tape.label import Label, encode_label
 from restore_lib.tape.volume_index import Stripe, StripeMember, StripeTable, encode_stripe_table
 
@@ -72,6 +72,12 @@ class ListDrive:
 
     def write_filemark(self) -> None:
         raise AssertionError("a check writes nothing")
+
+    def geometry(self) -> None:
+        return None
+
+    def recommended_order(self, ranges: Sequence[Range]) -> None:
+        return None
 
 
 def label_blocks(label: Label = LABEL) -> list[bytes]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from restore_lib.errors import ConfigError, DriveBusy, LibraryOffline, MediumError, VolumeFull
-from restore_lib.library.base import ElementKind, Position
+from restore_lib.library.base import ElementKind, Position, Range
 from restore_lib.library.faults import DriveDies, Faults, faults_path, read_faults, write_faults
 from restore_lib.library.places import locked
 from restore_lib.library.simh import TapeImage
@@ -143,3 +143,10 @@ def test_volume_taken_out_by_hand_is_not_written(library: VirtualLibrary) -> Non
     with pytest.raises(LibraryOffline, match="VT0001 is no longer in drive 0"):
         drive.write(b"x")
     assert away.read_bytes() == image.read_bytes() == b""
+
+
+def test_on_an_image_no_order_of_reads_is_better_than_another(library: VirtualLibrary) -> None:
+    drive = library.load("VT0001", 0, token=1)
+    ranges = [Range(Position(0, block), Position(0, block)) for block in (3, 1)]
+    assert drive.geometry() is None
+    assert drive.recommended_order(ranges) is None

@@ -15,6 +15,7 @@ from restore_lib.model.states import ITEM_ENDS, ItemState
         (states.RecoveryPointState, tables.recovery_points.c.state),
         (states.JobState, tables.backup_jobs.c.state),
         (states.SetState, tables.tape_sets.c.state),
+        (states.IncidentState, tables.incidents.c.state),
         (states.LossClass, tables.losses.c.loss_class),
         (states.Overwrite, tables.restore_requests.c.overwrite),
         (states.RequestState, tables.restore_requests.c.state),

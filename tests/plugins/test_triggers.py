@@ -10,6 +10,7 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 from demo.vendor import open_vendors
 from restore_lib.errors import CatalogUnavailable, Refused
+from restore_lib.restore.pausing import pause_restore, resume_restore
 from restore_lib.restore.request import RestoreSpec, cancel_restore, plan_restore, start_restore
 from restore_lib.site import Site
 from restore_lib.vault.outbound import plan_vault_out, send_out
@@ -87,6 +88,7 @@ def fired(
 ) -> list[int]:
     trigger = Scripted(script, pause, longest_pause)
     monkeypatch.setattr("tapeflow_airflow.triggers.time.monotonic", lambda: float(trigger.second))
+    monkeypatch.setattr(triggers, "_LOOKS", 0)
     return asyncio.run(trigger.seconds())
 
 
@@ -102,6 +104,36 @@ def test_work_that_stays_fires_ever_more_rarely(monkeypatch: pytest.MonkeyPatch)
 def test_the_pauses_begin_anew_with_new_work(monkeypatch: pytest.MonkeyPatch) -> None:
     script = "w" * 10 + "." + "w" * 6
     assert fired(monkeypatch, script, pause=2, longest_pause=8) == [0, 2, 6, 11, 13]
+
+
+def test_looks_that_take_long_are_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    clock = 0.0
+
+    class Slow(ArrivalsTrigger):
+        async def _open_work(self, asker: object) -> frozenset[str]:
+            nonlocal clock
+            clock += 4.0
+            return frozenset()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise EndOfScript
+
+    monkeypatch.setattr("tapeflow_airflow.triggers.time.monotonic", lambda: clock)
+    monkeypatch.setattr("tapeflow_airflow.triggers.asyncio.sleep", sleep)
+    with pytest.raises(EndOfScript):
+        asyncio.run(first(Slow(poll=1.0)))
+    assert slept == [36.0, 36.0]
+
+
+def test_nothing_fires_for_a_paused_restore(site: Site) -> None:
+    request_id = begin_restore(site)
+    pause_restore(site, request_id, ACTOR)
+    assert not triggers._open_work(site)
+    resume_restore(site, request_id, ACTOR)
+    assert asyncio.run(first(ArrivalsTrigger())) == {"work": True}
 
 
 def test_arrivals_fire_for_a_restore_that_has_been_started(site: Site) -> None:

@@ -19,6 +19,7 @@ from restore_lib.errors import (
     KeyUnusable,
     MediumError,
     StoreUnavailable,
+    TapeflowError,
     VolumeAbsent,
 )
 from restore_lib.library.faults import Faults, write_faults
@@ -36,6 +37,7 @@ from restore_lib.restore.request import (
 )
 from restore_lib.site import Site
 from restore_lib.stores.local import LocalStore
+from restore_lib.stores.local_group import LocalGroup
 from restore_lib.tape.age import load_identities, new_identity
 from tests.support.clock import ManualClock
 from tests.support.kills import killed_before
@@ -211,20 +213,20 @@ def test_a_store_that_goes_away_leaves_the_batch_to_be_run_again(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request_id, [batch] = ask(site)
-    put, left = LocalStore.put, 10
+    add, left = LocalGroup.add, 10
 
-    def failing(self: LocalStore, key: bytes, *args: Any, **kwargs: Any) -> None:
+    def failing(self: LocalGroup, key: bytes, *args: Any, **kwargs: Any) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise StoreUnavailable("gone")
-        put(self, key, *args, **kwargs)
+        add(self, key, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "put", failing)
+        patch.setattr(LocalGroup, "add", failing)
         with pytest.raises(StoreUnavailable):
             run_batch(site, batch.id, ACTOR)
-    assert state_of(site, batch.id) is BatchState.RUNNING
+    assert state_of(site, batch.id) is BatchState.PLANNED
     restored = [row for row in items(site, request_id).values() if row.state == "restored"]
     assert len(restored) == 10
     result = run_batch(site, batch.id, ACTOR)
@@ -303,6 +305,25 @@ def test_overwrite_policies(
     assert found[b"04"].way == (Way.TAPE if always else Way.PRESENT)
 
 
+@pytest.mark.parametrize("standing", [True, False])
+def test_what_stands_already_is_made_safe_before_it_counts(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, standing: bool
+) -> None:
+    request_id, [batch, *_] = ask(site, prefix=b"0", overwrite=Overwrite.IF_DIFFERENT)
+    if standing:
+        shutil.copytree(tmp_path / "live", tmp_path / "out", dirs_exist_ok=True)
+    settled: list[int] = []
+    monkeypatch.setattr(
+        LocalStore,
+        "secure",
+        lambda _: settled.append(
+            sum(row.state == ItemState.RESTORED for row in items(site, request_id).values())
+        ),
+    )
+    run_batch(site, batch.id, ACTOR)
+    assert settled == ([0] if standing else [])
+
+
 def test_an_object_in_the_way_of_a_folder_fails_by_name(tmp_path: Path) -> None:
     site = make_site(tmp_path, policy=ONE_VOLUME)
     write_files(tmp_path / "live", {b"a/b": b"1", b"c": b"2"})
@@ -364,7 +385,9 @@ def test_a_late_runner_changes_nothing_of_what_another_batch_does(site: Site) ->
 
 
 BOUNDARIES: Sequence[tuple[Any, str]] = [
-    (LocalStore, "put"),
+    (LocalGroup, "add"),
+    (LocalGroup, "finish"),
+    (LocalGroup, "_name"),
     (LocalStore, "head"),
     (requests, "settle_items"),
 ]
@@ -411,3 +434,35 @@ def test_killed_anywhere_a_batch_restores_each_object_once(
         if not killed:
             break
     assert 15 < step < 99
+
+
+def at_once(site: Site, request_id: int) -> int | None:
+    with site.catalog.read() as connection:
+        return requests.request(connection, request_id).at_once
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), DiskFull("no room")])
+def test_a_target_that_can_take_no_more_slows_the_request_down(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: TapeflowError
+) -> None:
+    config = tmp_path / "tapeflow.toml"
+    config.write_text(config.read_text() + "[restore]\nbatch_objects = 12\n")
+    site = open_site(tmp_path, site.clock)
+    request_id, [first, second] = ask(site)
+
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalGroup, "add", failing)
+        with pytest.raises(type(error)):
+            run_batch(site, first.id, ACTOR)
+    assert at_once(site, request_id) == 1
+    with site.catalog.write() as connection:
+        batches.begin_batch(connection, second.id, site.clock.now())
+    assert run_batch(site, first.id, ACTOR).state is BatchState.PLANNED
+    run_batch(site, second.id, ACTOR)
+    assert at_once(site, request_id) == 2
+    assert run_batch(site, first.id, ACTOR).state is BatchState.DONE
+    assert at_once(site, request_id) is None
+    site.close()

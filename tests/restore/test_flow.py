@@ -18,12 +18,14 @@ from demo.vendor import open_vendors
 from restore_lib.backup.run import commit_backup, job_ids, run_job
 from restore_lib.catalog import batches, requests, tables, waves
 from restore_lib.catalog.volumes import change, volume, volumes
+from restore_lib.catalog.waves import Wave
 from restore_lib.errors import DriveBusy, GoElsewhere
 from restore_lib.library.faults import DriveDies, Faults, write_faults
 from restore_lib.model.states import BatchState, ItemState, RequestState, WaveState, Way
 from restore_lib.model.volume import Custody, Flag, Health
 from restore_lib.restore import flow
 from restore_lib.restore.batch import run_batch
+from restore_lib.restore.claiming import abandoned_waves, claim, settle, settle_wave
 from restore_lib.restore.request import RestoreSpec, cancel_restore, plan_restore, start_restore
 from restore_lib.site import Site
 from restore_lib.vault.outbound import plan_vault_out, send_out
@@ -102,6 +104,11 @@ def holders(site: Site) -> dict[bytes, str]:
     )
     with site.catalog.read() as connection:
         return {bytes(key): barcode for key, barcode in connection.execute(query)}
+
+
+def held_by(site: Site, runner: str) -> list[Wave]:
+    with site.catalog.read() as connection:
+        return waves.open_waves(connection, runner)
 
 
 def name(position: int) -> str:
@@ -202,11 +209,11 @@ def test_a_wave_takes_no_more_than_its_bound(backed_up: Path, tmp_path: Path) ->
     site = open_site(tmp_path)
     request_id = ask(site)
     sizes = []
-    while (wave := flow.next_wave(site, "runner")) is not None:
-        sizes.append(len(flow.wave_batches(site, wave.id)))
-        for batch_id in flow.wave_batches(site, wave.id):
+    while claimed := claim(site, "runner"):
+        sizes.append(len(claimed))
+        for batch_id in claimed:
             run_batch(site, batch_id, ACTOR)
-        flow.settle_wave(site, wave.id)
+        settle(site, "runner")
     assert set(sizes[:-1]) == {3}
     assert len(sizes) >= 3
     assert states(site, request_id) == {ItemState.RESTORED}
@@ -221,37 +228,37 @@ def test_batches_that_run_side_by_side_want_different_volumes(
     config.write_text(config.read_text() + "[restore]\nbatch_objects = 4\n")
     site = open_site(tmp_path)
     ask(site)
-    wave = flow.next_wave(site, "runner")
-    assert wave is not None
+    claimed = claim(site, "runner")
     with site.catalog.read() as connection:
-        of = {b.id: b.volumes for b in batches.batches_of(connection, wave_id=wave.id)}
-    order = [of[batch_id] for batch_id in flow.wave_batches(site, wave.id)]
+        of = {b.id: b for b in batches.batches_of(connection)}
+    begun = [of[batch_id] for batch_id in claimed]
+    order = [batch.volumes for batch in begun]
     assert len(order) > len(set(order)) > 1
     assert len(set(order[: len(set(order))])) == len(set(order))
+    sizes = [batch.size for batch in begun[: len(set(order))]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) > 1
     site.close()
 
 
 def test_a_killed_runner_gets_its_wave_again_and_others_do_not(site: Site) -> None:
     ask(site)
-    wave = flow.next_wave(site, "one")
-    assert wave is not None
-    assert flow.next_wave(site, "two") is None
-    assert flow.next_wave(site, "one") == wave
-    first, *rest = flow.wave_batches(site, wave.id)
+    first, *rest = claim(site, "one")
+    assert claim(site, "two") == []
+    assert claim(site, "one") == [first, *rest]
     run_batch(site, first, ACTOR)
-    assert flow.wave_batches(site, wave.id) == rest
+    assert claim(site, "one") == rest
 
 
 def test_settling_a_wave_gives_back_what_its_killed_tasks_left(site: Site, tmp_path: Path) -> None:
     request_id = ask(site)
-    wave = flow.next_wave(site, "one")
-    assert wave is not None
-    first, second, *_ = flow.wave_batches(site, wave.id)
+    first, second, *_ = claim(site, "one")
+    [wave] = held_by(site, "one")
     run_batch(site, first, ACTOR)
     with site.catalog.write() as connection:
         batches.begin_batch(connection, second, site.clock.now())
-    assert flow.settle_wave(site, wave.id) == {BatchState.DONE: 1, BatchState.FAILED: 3}
-    assert flow.settle_wave(site, wave.id) == {BatchState.DONE: 1, BatchState.FAILED: 3}
+    assert settle_wave(site, wave.id) == {BatchState.DONE: 1, BatchState.FAILED: 3}
+    assert settle_wave(site, wave.id) == {BatchState.DONE: 1, BatchState.FAILED: 3}
     found = items(site, request_id)
     assert {row.attempts for row in found.values() if row.state == ItemState.PENDING} == {1}
     finish(site, request_id)
@@ -260,12 +267,12 @@ def test_settling_a_wave_gives_back_what_its_killed_tasks_left(site: Site, tmp_p
 
 def test_an_abandoned_wave_is_taken_over(site: Site, tmp_path: Path) -> None:
     request_id = ask(site)
-    wave = flow.next_wave(site, "dead")
-    assert wave is not None
+    assert claim(site, "dead")
+    [wave] = held_by(site, "dead")
     advanced(site, timedelta(minutes=14))
     assert not flow.open_work(site)
     flow.advance(site, ACTOR)
-    assert flow.next_wave(site, "two") is None
+    assert claim(site, "two") == []
     advanced(site, timedelta(minutes=2))
     assert flow.open_work(site)
     flow.advance(site, ACTOR)
@@ -278,13 +285,11 @@ def test_an_abandoned_wave_is_taken_over(site: Site, tmp_path: Path) -> None:
 def test_waiting_for_a_drive_is_no_try(site: Site, tmp_path: Path) -> None:
     request_id = ask(site)
     for _ in range(site.config.restore.rounds + 1):
-        assert flow.next_wave(site, "queued") is not None
+        assert claim(site, "queued")
         advanced(site, timedelta(minutes=16))
         flow.advance(site, ACTOR)
     assert {row.attempts for row in items(site, request_id).values()} == {0}
-    wave = flow.next_wave(site, "queued")
-    assert wave is not None
-    begun, *_ = flow.wave_batches(site, wave.id)
+    begun, *_ = claim(site, "queued")
     with site.catalog.write() as connection:
         batches.begin_batch(connection, begun, site.clock.now())
     advanced(site, timedelta(minutes=16))
@@ -327,12 +332,10 @@ def _not_on(site: Site, position: int) -> bytes:
 
 def test_a_wave_at_work_is_not_abandoned(site: Site) -> None:
     ask(site)
-    wave = flow.next_wave(site, "slow")
-    assert wave is not None
-    for batch_id in flow.wave_batches(site, wave.id):
+    for batch_id in claim(site, "slow"):
         advanced(site, timedelta(minutes=10))
         run_batch(site, batch_id, ACTOR)
-        assert flow.abandoned_waves(site) == []
+        assert abandoned_waves(site) == []
 
 
 def test_there_is_work_as_long_as_something_can_be_done(site: Site) -> None:
@@ -341,10 +344,9 @@ def test_there_is_work_as_long_as_something_can_be_done(site: Site) -> None:
     assert not flow.open_work(site)
     request_id = ask(site)
     assert flow.open_work(site)
-    wave = flow.next_wave(site, "one")
-    assert wave is not None
+    assert claim(site, "one")
     assert not flow.open_work(site)
-    flow.settle_wave(site, wave.id)
+    settle(site, "one")
     assert flow.open_work(site)
     flow.advance(site, ACTOR)
     run_wave(site)
@@ -372,19 +374,16 @@ def test_a_batch_whose_volume_is_given_up_is_planned_anew(site: Site, tmp_path: 
 
 def test_a_cancelled_request_is_left_alone(site: Site, tmp_path: Path) -> None:
     request_id = ask(site)
-    wave = flow.next_wave(site, "one")
-    assert wave is not None
-    first, *rest = flow.wave_batches(site, wave.id)
+    first, *rest = claim(site, "one")
     run_batch(site, first, ACTOR)
     cancel_restore(site, request_id, ACTOR)
     kept = digests(tmp_path / "out")
-    assert flow.wave_batches(site, wave.id) == []
     assert {run_batch(site, batch_id, ACTOR).state for batch_id in rest} == {BatchState.CANCELLED}
-    flow.settle_wave(site, wave.id)
+    settle(site, "one")
     assert flow.is_ended(site, request_id)
     assert not flow.open_work(site)
     flow.advance(site, ACTOR)
-    assert flow.next_wave(site, "one") is None
+    assert claim(site, "one") == []
     assert digests(tmp_path / "out") == kept != {}
 
 
@@ -398,10 +397,10 @@ def test_two_requests_at_once(site: Site, tmp_path: Path) -> None:
     def work(runner: str) -> None:
         own = open_site(tmp_path, site.clock)
         try:
-            while (wave := flow.next_wave(own, runner)) is not None:
-                for batch_id in flow.wave_batches(own, wave.id):
+            while claimed := claim(own, runner):
+                for batch_id in claimed:
                     run_until_free(own, batch_id)
-                flow.settle_wave(own, wave.id)
+                settle(own, runner)
         except BaseException as error:  # noqa: BLE001  told by the assertion below
             failures.append(error)
         finally:
@@ -449,7 +448,7 @@ def test_volumes_in_a_vault_are_recalled_and_an_omitted_one_again(
     (tmp_path / "van" / "omit.json").write_text(json.dumps(omitted))
     request_id = ask(site)
     assert flow.open_work(site)
-    assert flow.next_wave(site, "one") is None
+    assert claim(site, "one") == []
     done = flow.advance(site, ACTOR)
     assert done.recalls
     assert json.loads(json.dumps(done.as_dict()))["recalls"] == done.recalls

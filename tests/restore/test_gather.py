@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restore_lib.catalog.batches import BatchExtent, BatchItem
-from restore_lib.errors import DiskFull, MediumError
+from restore_lib.errors import DiskFull, DriveBusy, MediumError
 from restore_lib.library.faults import Faults, write_faults
 from restore_lib.library.virtual import VirtualLibrary
 from restore_lib.restore.gather import Gathered, SetShape, Sourcing
@@ -24,6 +24,7 @@ class Tapes:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.busy: list[str] = []
         paths = [root / f"file-{position}" for position in range(K + M)]
         self.data = [os.urandom(blocks * BLOCK) for blocks in LENGTHS]
         for path, content in zip(paths, self.data, strict=False):
@@ -63,11 +64,18 @@ class Tapes:
 
         def collect(barcode: str, wanted: set[tuple[int, int]]) -> None:
             assert barcode in volumes
+            if barcode in self.busy:
+                self.busy.remove(barcode)
+                raise DriveBusy(f"{barcode} is in use.")
             self.asked.append((barcode, wanted))
             reader = TapeReader(self.library.load(barcode, 0, 1), BLOCK)
             whole.append(gathered.collect(barcode, wanted, reader))
 
-        sourcing.gather([e for item in items for e in item.extents], gathered, collect)
+        extents = [e for item in items for e in item.extents]
+        try:
+            sourcing.gather(extents, gathered, collect)
+        except DriveBusy:
+            sourcing.gather(extents, gathered, collect)
         return sourcing, gathered, whole
 
 
@@ -175,6 +183,29 @@ def test_a_bad_block_does_no_harm_where_k_others_are_at_hand(
     bad = extent(0, 3 * BLOCK, BLOCK)
     sourcing, gathered, _ = spoiled.gather([1, 2, 3, 4], [item(bad)], tmp_path)
     assert b"".join(sourcing.payload(bad, gathered)) == spoiled.data[0][3 * BLOCK : 4 * BLOCK]
+    gathered.close()
+
+
+def test_a_volume_in_use_is_read_after_the_others_and_nothing_twice(
+    tapes: Tapes, tmp_path: Path
+) -> None:
+    first, second = extent(0, 0, 2 * BLOCK), extent(1, 0, 2 * BLOCK, part=2)
+    for times in (1, 2):
+        tapes.busy = [NAMES[0]] * times
+        folder = tmp_path / str(times)
+        folder.mkdir()
+        sourcing, gathered, _ = tapes.gather([0, 1], [item(first, second)], folder)
+        assert [barcode for barcode, _ in tapes.asked] == [NAMES[1], NAMES[0]]
+        assert b"".join(sourcing.payload(first, gathered)) == tapes.data[0][: 2 * BLOCK]
+        gathered.close()
+
+
+def test_a_volume_in_use_that_only_helps_is_done_without(tapes: Tapes, tmp_path: Path) -> None:
+    tapes.busy = [NAMES[1]]
+    lost = extent(0, 0, BLOCK)
+    sourcing, gathered, _ = tapes.gather([1, 2, 3, 4], [item(lost)], tmp_path)
+    assert NAMES[1] not in [barcode for barcode, _ in tapes.asked]
+    assert b"".join(sourcing.payload(lost, gathered)) == tapes.data[0][:BLOCK]
     gathered.close()
 
 

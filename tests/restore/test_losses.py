@@ -13,16 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from restore_lib.catalog.batches import BatchExtent, Need, NewBatch
+from restore_lib.catalog.batches import BatchExtent
 from restore_lib.library.base import Drive
 from restore_lib.model.volume import Content, Custody, Health, Volume
-from restore_lib.restore.estimate import VIRTUAL
 from restore_lib.restore.gather import Gathered, SetShape, Sourcing
-from restore_lib.restore.plan import Limits, Planned, Planner
+from restore_lib.restore.plan import Limits, Planner
 from restore_lib.restore.read import TapeReader
 from restore_lib.tape.age import Identity, Recipients, load_identities, new_identity
 from restore_lib.tape.payload import restore_payload
 from restore_lib.tape.streams import BlockReader
+from tests.support.plans import Need, Planned, PlannedBatch, plan_needs
 from tests.support.tape_sets import (
     SET,
     ImageDrive,
@@ -113,21 +113,15 @@ class Tapes:
                 item_id=one.source,
                 attempts=0,
                 last_error=None,
-                parts=one.member.meta.parts or 1,
-                part=one.member.meta.part or 1,
-                tape_set=SET,
-                stripe=one.file,
-                position=one.position,
                 barcode=self._made.labels[one.position].barcode,
-                offset=one.member.offset,
                 stored_size=one.member.stored_size,
             )
             for one in self._made.payloads
         ]
         limits = Limits(objects=3, size=20_000)
-        return Planner(self._volumes, {SET: self._made.shape.k}, limits, VIRTUAL).plan(needs)
+        return plan_needs(Planner(self._volumes, {SET: self._made.shape.k}), needs, limits)
 
-    def restore(self, batch: NewBatch) -> dict[int, bytes]:
+    def restore(self, batch: PlannedBatch) -> dict[int, bytes]:
         """Bring back the objects of a batch from its volumes alone."""
         wanted = {item: self._payloads(item) for item in batch.item_ids}
         with self._sourcing(batch, wanted) as (sourcing, gathered):
@@ -141,7 +135,7 @@ class Tapes:
 
     @contextmanager
     def _sourcing(
-        self, batch: NewBatch, wanted: Mapping[int, list[Payload]]
+        self, batch: PlannedBatch, wanted: Mapping[int, list[Payload]]
     ) -> Iterator[tuple[Sourcing, Gathered]]:
         shape = self._made.shape
         size = shape.block_size

@@ -5,32 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_lib.catalog.batches import Need
 from restore_lib.model.states import BatchKind
-from restore_lib.model.volume import Content, Custody, Flag, Health, Volume
-from restore_lib.restore.estimate import VIRTUAL
-from restore_lib.restore.plan import Limits, Planned, Planner, alternates, readable
+from restore_lib.model.volume import Content, Custody, Flag, Health
+from restore_lib.restore.plan import Limits, Planner, readable
+from tests.support.plans import Need, Planned, batches_of, member, plan_needs
 
 K, M, SETS = 3, 2, 2
 LIMITS = Limits(objects=4, size=1000)
-
-
-def member(number: int, position: int, **values: object) -> Volume:
-    volume = Volume(
-        barcode=f"S{number}P{position}",
-        tape_set=f"set{number}",
-        position=position,
-        content=Content.FULL,
-        health=Health.OK,
-        custody=Custody.MOUNTABLE,
-        flags=frozenset(),
-        place="library",
-        files=9,
-        bytes=9,
-        verified_at=None,
-        ready_at=None,
-    )
-    return replace(volume, **values)  # type: ignore[arg-type]  # a test's shorthand
 
 
 MEMBERS = [member(number, position) for number in range(SETS) for position in range(K + M)]
@@ -41,13 +22,7 @@ def need(item: int, number: int, position: int, **values: object) -> Need:
         "item_id": item,
         "attempts": 0,
         "last_error": None,
-        "parts": 1,
-        "part": 1,
-        "tape_set": f"set{number}",
-        "stripe": 1,
-        "position": position,
         "barcode": f"S{number}P{position}",
-        "offset": 512 * item,
         "stored_size": 100,
     }
     return Need(**(fields | values))  # type: ignore[arg-type]  # as above
@@ -61,7 +36,7 @@ def plan(
         for v in MEMBERS
     ]
     shapes = {f"set{number}": K for number in range(SETS)}
-    return Planner(volumes, shapes, limits, VIRTUAL).plan(needs)
+    return plan_needs(Planner(volumes, shapes), needs, limits)
 
 
 def lose(*barcodes: str) -> dict[str, dict[str, object]]:
@@ -73,9 +48,9 @@ PLACES = st.lists(
 )
 NEEDS = st.lists(PLACES, max_size=20).map(
     lambda objects: [
-        need(item, number, position, part=part, parts=len(places))
+        need(item, number, position)
         for item, places in enumerate(objects)
-        for part, (number, position) in enumerate(places, 1)
+        for number, position in places
     ]
 )
 HEALTHS = st.fixed_dictionaries(
@@ -99,7 +74,7 @@ def test_each_item_is_in_one_batch_or_named_as_unrestorable(
         name for name in ("set0", "set1") if sum(b.startswith("S" + name[-1]) for b in lost) > M
     }
     for item, held in by_item.items():
-        hopeless = any(n.barcode in lost and n.tape_set in gone for n in held)
+        hopeless = any(n.barcode in lost and f"set{n.barcode[1]}" in gone for n in held)
         assert (item in planned.unrestorable) == hopeless
     for batch in planned.batches:
         assert lost.isdisjoint(batch.volumes)
@@ -136,12 +111,12 @@ def test_with_more_losses_exactly_the_objects_on_lost_volumes_are_named() -> Non
 
 
 def test_an_object_on_one_volume_is_read_there_even_in_parts() -> None:
-    [batch] = plan([need(1, 0, 2, part=1, parts=2), need(1, 0, 2, part=2, parts=2)]).batches
+    [batch] = plan([need(1, 0, 2), need(1, 0, 2)]).batches
     assert (batch.kind, batch.volumes) == (BatchKind.READ, ("S0P2",))
 
 
 def test_an_object_over_several_volumes_is_gathered() -> None:
-    [batch] = plan([need(1, 0, 0, part=1, parts=2), need(1, 1, 2, part=2, parts=2)]).batches
+    [batch] = plan([need(1, 0, 0), need(1, 1, 2)]).batches
     assert (batch.kind, batch.volumes) == (BatchKind.GATHER, ("S0P0", "S1P2"))
     assert batch.barcode in batch.volumes
 
@@ -195,7 +170,7 @@ def test_of_two_suspects_that_parity_cant_replace_both_one_is_tried_after_the_ot
         barcode: {"health": Health.SUSPECT} for barcode in ("S0P0", "S0P1")
     }
     changed |= lose("S0P4")
-    needs = [need(1, 0, 0, part=1, parts=2), need(1, 0, 1, part=2, parts=2)]
+    needs = [need(1, 0, 0), need(1, 0, 1)]
     direct = set()
     for attempts in (1, 2):
         again = [replace(n, attempts=attempts) for n in needs]
@@ -269,6 +244,6 @@ def test_an_object_larger_than_a_batch_has_one_for_itself() -> None:
 
 
 def test_what_was_never_backed_up_is_looked_for_in_batches() -> None:
-    batches = alternates([4, 2, 7], Limits(2, 10), VIRTUAL)
+    batches = batches_of(None, [(4, 0), (2, 0), (7, 0)], Limits(2, 10))
     assert [batch.item_ids for batch in batches] == [(4, 2), (7,)]
     assert {(batch.kind, batch.volumes) for batch in batches} == {(BatchKind.ALTERNATE, ())}

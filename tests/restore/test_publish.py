@@ -1,7 +1,8 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import pytest
 
 from restore_lib.catalog.batches import BatchExtent, BatchItem
+from restore_lib.catalog.requests import Outcome
 from restore_lib.errors import DigestMismatch, DiskFull, KeyUnusable, ObjectUnreadable
 from restore_lib.model.states import ItemState, Overwrite, Way
 from restore_lib.restore.publish import Publisher
+from restore_lib.stores import local_group
+from restore_lib.stores.descend import write_all
 from restore_lib.stores.local import LocalStore
+from restore_lib.stores.local_group import LocalGroup
 from restore_lib.tape.age import Identity, Recipients, encrypt, load_identities, new_identity
 from tests.support.sites import digests, write_files
 
@@ -76,12 +81,32 @@ def item(data: bytes | None, key: bytes = b"a/b", **values: Any) -> BatchItem:
     return BatchItem(**(fields | values))
 
 
-def streams(*payloads: tuple[BatchExtent, bytes]) -> list[tuple[BatchExtent, io.BytesIO]]:
-    return [(extent, io.BytesIO(sealed)) for extent, sealed in payloads]
+def publish(
+    publisher: Publisher,
+    wanted: BatchItem,
+    *payloads: tuple[BatchExtent, bytes],
+    way: Way = Way.TAPE,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Bring one object back; ``meanwhile`` happens while it is read."""
+    sealed = {extent.part: data for extent, data in payloads}
+
+    def read(extent: BatchExtent) -> Iterator[bytes]:
+        meanwhile()
+        data = sealed[extent.part]
+        return (data[start : start + 4096] for start in range(0, len(data), 4096))
+
+    with publisher:
+        extents = tuple(extent for extent, _ in payloads)
+        publisher.add(replace(wanted, extents=extents), read, way)
+        [(found, outcome)] = publisher.finish()
+        assert found.id == wanted.id
+        assert publisher.finish() == []
+    return outcome
 
 
 def test_a_verified_object_appears_with_its_time_and_mode(desk: Desk) -> None:
-    outcome = desk.publisher().publish(item(b"hello"), streams(desk.payload(b"hello")), Way.TAPE)
+    outcome = publish(desk.publisher(), item(b"hello"), desk.payload(b"hello"))
     assert (outcome.item_id, outcome.state, outcome.way) == (7, ItemState.RESTORED, Way.TAPE)
     path = desk.out / "a" / "b"
     assert path.read_bytes() == b"hello"
@@ -90,14 +115,12 @@ def test_a_verified_object_appears_with_its_time_and_mode(desk: Desk) -> None:
 
 
 def test_what_came_to_stand_there_during_the_read_is_kept(desk: Desk) -> None:
-    def slow() -> Iterator[tuple[BatchExtent, io.BytesIO]]:
-        yield from streams(desk.payload(b"hello"))
-        (desk.out / "a").mkdir()
-        (desk.out / "a" / "b").write_bytes(b"newer work")
+    def newer() -> None:
+        write_files(desk.out, {b"a/b": b"newer work"})
 
     publisher = desk.publisher()
     assert publisher.standing(item(b"hello")) is None
-    outcome = publisher.publish(item(b"hello"), slow(), Way.TAPE)
+    outcome = publish(publisher, item(b"hello"), desk.payload(b"hello"), meanwhile=newer)
     assert outcome.state is ItemState.KEPT
     assert (desk.out / "a" / "b").read_bytes() == b"newer work"
 
@@ -105,40 +128,89 @@ def test_what_came_to_stand_there_during_the_read_is_kept(desk: Desk) -> None:
 def test_an_object_in_parts_is_put_together(desk: Desk) -> None:
     parts = [os.urandom(100), os.urandom(200), b""]
     whole = b"".join(parts)
-    payloads = streams(*(desk.payload(data, n) for n, data in enumerate(parts, 1)))
-    desk.publisher().publish(item(whole), payloads, Way.PARITY)
+    payloads = [desk.payload(data, n) for n, data in enumerate(parts, 1)]
+    assert publish(desk.publisher(), item(whole), *payloads, way=Way.PARITY).way is Way.PARITY
     assert (desk.out / "a" / "b").read_bytes() == whole
 
 
-def test_an_object_larger_than_memory_allows_goes_over_the_staging_disk(desk: Desk) -> None:
-    data = os.urandom(9 << 20)
-    desk.publisher().publish(item(data), streams(desk.payload(data)), Way.TAPE)
-    assert digests(desk.out) == {b"a/b": hashlib.sha256(data).hexdigest()}
+def test_a_large_object_passes_through_in_bounded_memory(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest: list[int] = []
+
+    def noted(descriptor: int, data: bytes) -> None:
+        largest.append(len(data))
+        write_all(descriptor, data)
+
+    monkeypatch.setattr(local_group, "write_all", noted)
+    parts = [os.urandom(9 << 20), os.urandom(1 << 20)]
+    payloads = [desk.payload(data, n) for n, data in enumerate(parts, 1)]
+    publish(desk.publisher(), item(b"".join(parts)), *payloads)
+    assert digests(desk.out) == {b"a/b": hashlib.sha256(b"".join(parts)).hexdigest()}
+    assert max(largest) <= 1 << 20
     assert list(desk.staging.iterdir()) == []
 
 
+def test_a_group_is_full_by_count_or_by_size(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restore_lib.restore.publish._GROUP_OBJECTS", 3)
+    monkeypatch.setattr("restore_lib.restore.publish._GROUP_BYTES", 1000)
+    extent, sealed = desk.payload(b"x" * 400)
+    with desk.publisher() as publisher:
+        full = []
+        for number in range(6):
+            wanted = item(b"x" * 400, key=b"%d" % number, extents=(extent,), id=number)
+            publisher.add(wanted, lambda _: [sealed], Way.TAPE)
+            full.append(publisher.full)
+            if number == 2:
+                assert [found.id for found, _ in publisher.finish()] == [0, 1, 2]
+        assert full == [False, False, True] * 2
+        for number in range(3):
+            publisher.add(item(b"", key=b"0%d" % number), lambda _: [], Way.TAPE)
+        assert publisher.full
+    assert set(digests(desk.out)) == {b"0", b"1", b"2"}
+
+
+def test_what_is_refused_when_it_gets_its_name_fails_by_name(desk: Desk) -> None:
+    write_files(desk.out, {b"a/b/c": b"in the way"})
+    outcome = publish(desk.publisher(), item(b"hello"), desk.payload(b"hello"))
+    assert (outcome.state, outcome.error_code) == (ItemState.FAILED, "object_name_refused")
+
+
+@pytest.mark.parametrize("size", [5, 9 << 20])
+def test_bytes_that_are_right_when_read_again_are_to_be_tried_again(desk: Desk, size: int) -> None:
+    data = os.urandom(size)
+    extent, sealed = desk.payload(data)
+    reads: list[bytes] = [sealed[:-1] + bytes([sealed[-1] ^ 1]), sealed]
+    with desk.publisher() as publisher:
+        publisher.add(item(data, extents=(extent,)), lambda _: [reads.pop(0)], Way.TAPE)
+        [(_, outcome)] = publisher.finish()
+    assert outcome.state is ItemState.PENDING
+    assert digests(desk.out) == {}
+
+
+@pytest.mark.parametrize("size", [500, 9 << 20])
 @pytest.mark.parametrize("place", [0, 100, -1])
-def test_damaged_bytes_are_never_published(desk: Desk, place: int) -> None:
-    extent, sealed = desk.payload(b"hello" * 100)
+def test_damaged_bytes_are_never_published(desk: Desk, place: int, size: int) -> None:
+    data = os.urandom(size)
+    extent, sealed = desk.payload(data)
     damaged = bytearray(sealed)
     damaged[place] ^= 1
     with pytest.raises(DigestMismatch):
-        desk.publisher().publish(item(b"hello" * 100), streams((extent, bytes(damaged))), Way.TAPE)
+        publish(desk.publisher(), item(data), (extent, bytes(damaged)))
     assert digests(desk.out) == {}
 
 
 def test_without_a_key_that_opens_it_nothing_is_published(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "other").write_text(new_identity()[0])
+    publisher = desk.publisher(identities=load_identities(tmp_path / "other"))
     with pytest.raises(KeyUnusable):
-        desk.publisher(identities=load_identities(tmp_path / "other")).publish(
-            item(b"hello"), streams(desk.payload(b"hello")), Way.TAPE
-        )
+        publish(publisher, item(b"hello"), desk.payload(b"hello"))
     assert digests(desk.out) == {}
 
 
 def test_parts_that_are_not_the_whole_object_are_to_be_tried_again(desk: Desk) -> None:
-    payloads = streams(desk.payload(b"one"), desk.payload(b"two", 2))
-    outcome = desk.publisher().publish(item(b"onetwx"), payloads, Way.TAPE)
+    payloads = desk.payload(b"one"), desk.payload(b"two", 2)
+    outcome = publish(desk.publisher(), item(b"onetwx"), *payloads)
     assert (outcome.state, outcome.error_code) == (ItemState.PENDING, "digest_mismatch")
     assert digests(desk.out) == {}
 
@@ -147,9 +219,7 @@ def test_parts_that_are_not_the_whole_object_are_to_be_tried_again(desk: Desk) -
 def test_a_name_that_the_target_cant_hold_fails_by_name(desk: Desk, overwrite: Overwrite) -> None:
     publisher = desk.publisher(overwrite)
     hostile = item(b"x", key=b"../outside")
-    outcome = publisher.standing(hostile) or publisher.publish(
-        hostile, streams(desk.payload(b"x")), Way.TAPE
-    )
+    outcome = publisher.standing(hostile) or publish(publisher, hostile, desk.payload(b"x"))
     assert (outcome.state, outcome.error_code) == (ItemState.FAILED, "object_name_refused")
     assert "../outside" in (outcome.error or "")
     assert not (desk.out.parent / "outside").exists()
@@ -240,21 +310,25 @@ def test_a_full_staging_disk_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatc
     def full(*_: object, **__: object) -> io.BufferedWriter:
         return Path("/dev/full").open("wb", buffering=0)  # type: ignore[return-value]  # any file
 
+    write_files(desk.shop, {b"a/b": b"original"})
     monkeypatch.setattr("tempfile.SpooledTemporaryFile", full)
     with pytest.raises(DiskFull, match="staging"):
-        desk.publisher().publish(item(b"hello"), streams(desk.payload(b"hello")), Way.TAPE)
+        desk.publisher().copy(item(None), desk.alternate)
 
 
 def test_metadata_are_handed_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, object] = {}
 
-    def put(self: LocalStore, key: bytes, chunks: Iterable[bytes], **values: object) -> None:
-        seen.update(values)
+    add = LocalGroup.add
 
-    monkeypatch.setattr(LocalStore, "put", put)
+    def noted(self: LocalGroup, key: bytes, chunks: Iterable[bytes], **values: Any) -> None:
+        seen.update(values)
+        add(self, key, chunks, **values)
+
+    monkeypatch.setattr(LocalGroup, "add", noted)
     wanted: Mapping[str, str] = {"x": "y"}
     described = item(b"hello", content_type="text/plain", metadata=wanted)
-    desk.publisher().publish(described, streams(desk.payload(b"hello")), Way.TAPE)
+    publish(desk.publisher(), described, desk.payload(b"hello"))
     assert (seen["content_type"], seen["metadata"], seen["modified_at"]) == (
         "text/plain",
         wanted,

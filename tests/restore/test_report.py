@@ -15,7 +15,7 @@ from restore_lib.model.verdict import Verdict
 from restore_lib.restore.report import build_report, counts_of, summary_of, verdict_of, write_report
 from restore_lib.site import Site
 from tests.support.clock import ManualClock
-from tests.support.restores import History, at
+from tests.support.restores import PLAN, History, at
 
 Fill = Callable[[History], None]
 
@@ -171,11 +171,21 @@ def test_a_report_names_volumes_and_times(site: Site) -> None:
         "objects_per_second": 5 / 45,
         "bytes_per_second": 400 / 45,
     }
-    assert report["estimate"] == {
-        "recall": {"estimated_seconds": 60, "actual_seconds": 40.0},
-        "read": {"estimated_seconds": 40.0, "actual_seconds": 45.0},
-        "total": {"estimated_seconds": 100.0, "actual_seconds": 90.0},
+    assert {name: tuple(row.values()) for name, row in report["estimate"].items()} == {
+        "plan": (None, None, 5.0),
+        "recall": (60.0, 90.0, 40.0),
+        "acclimation": (None, None, None),
+        "import": (None, None, None),
+        "read": (40.0, 50.0, 45.0),
+        "redundancy": (None, None, None),
+        "publish": (None, None, 45.0),
+        "total": (100.0, 150.0, 90.0),
     }
+    assert list(report["estimate"]["read"]) == [
+        "estimated_seconds",
+        "p95_seconds",
+        "actual_seconds",
+    ]
     assert report["request"]["created_at"] == "2030-01-01T09:00:00Z"
     assert report["request"]["finished_at"] == "2030-01-01T09:01:30Z"
     assert [(row["volumes"], row["started_at"]) for row in report["batches"]] == [
@@ -269,8 +279,17 @@ def test_while_items_have_no_end_the_report_has_none(site: Site) -> None:
     assert report["counts"]["unfinished"] == 1
     assert report["request"]["finished_at"] is None
     assert report["throughput"]["objects_per_second"] is None
-    nothing = {"estimated_seconds": None, "actual_seconds": None}
-    assert report["estimate"] == {"recall": nothing, "read": nothing, "total": nothing}
+    nothing = {"estimated_seconds": None, "p95_seconds": None, "actual_seconds": None}
+    assert report["estimate"].pop("plan") == nothing | {"actual_seconds": 3.0}
+    assert all(row == nothing for row in report["estimate"].values())
+
+
+def test_what_was_measured_is_kept_with_the_plan(site: Site) -> None:
+    request_id = written(site, a_bit_of_everything)
+    write_report(site, request_id)
+    with site.catalog.read() as connection:
+        plan = dict(request(connection, request_id).plan or {})
+    assert plan == {**PLAN, "measured": build_report(site, request_id)["estimate"]}
 
 
 def test_the_end_that_the_catalog_has_counts(site: Site) -> None:

@@ -142,16 +142,20 @@ def test_volumes_in_trouble_come_first() -> None:
 def test_estimate_and_actual_stand_side_by_side() -> None:
     page = rendered(
         estimate={
-            "recall": {"estimated_seconds": 3600, "actual_seconds": 5400.0},
-            "read": {"estimated_seconds": None, "actual_seconds": 59.4},
-            "total": {"estimated_seconds": 90000.0, "actual_seconds": None},
+            "recall": {"estimated_seconds": 3600, "p95_seconds": 7200, "actual_seconds": 5400.0},
+            "read": {"estimated_seconds": None, "p95_seconds": None, "actual_seconds": 59.4},
+            "total": {
+                "estimated_seconds": 90000.0,
+                "p95_seconds": 172800.0,
+                "actual_seconds": None,
+            },
         },
         throughput={"seconds": 59.4, "objects_per_second": 12.25, "bytes_per_second": 2_500_000.0},
     )
     cells = page.text("td")
-    assert "recall 1 h 1 h 30 min 150%" in cells
-    assert "read — 59 s —" in cells
-    assert "total 1 d 1 h — —" in cells
+    assert "recall 1 h 2 h 1 h 30 min 150%" in cells
+    assert "read — — 59 s —" in cells
+    assert "total 1 d 1 h 2 d — —" in cells
     assert "12.2 objects and 2.5 MB a second over the 59 s in which batches ran." in page.text("p")
 
 

@@ -5,12 +5,13 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from restore_lib.errors import DigestMismatch, ObjectNameRefused, ObjectUnreadable
 from restore_lib.stores import s3_parts
-from restore_lib.stores.base import Store
+from restore_lib.stores.base import Group, Store
 from tests.stores.conftest import Place, failing, get, keys, noise, put
 
 MOMENT = datetime(2012, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -44,6 +45,12 @@ def test_an_object_comes_back_as_it_was_put(store: Store) -> None:
     assert found is not None
     assert (found.key, found.size) == (b"a/b", 5)
     assert found.metadata["mode"] == "0640"
+
+
+def test_what_is_in_stays_when_it_is_made_safe(store: Store) -> None:
+    put(store, b"a/b", b"hello")
+    store.secure()
+    assert get(store, b"a/b") == b"hello"
 
 
 def test_every_size_comes_back(store: Store) -> None:
@@ -212,6 +219,94 @@ def test_a_source_that_fails_late_leaves_nothing(
     assert store.head(b"key") is None
     if place.root:
         assert not [path for path in place.root.rglob("*") if path.is_file()]
+
+
+def add(group: Group, key: bytes, data: bytes, **values: Any) -> None:
+    fields: dict[str, Any] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    group.add(key, [data], **(fields | values))
+
+
+def test_a_group_brings_all_its_objects_in(store: Store) -> None:
+    objects = {b"%d/%02d" % (n % 3, n): noise(n * 1000) for n in range(40)}
+    objects[b"large"] = noise(2_000_000)
+    put(store, b"0/00", b"old")
+    with store.group() as group:
+        for key, data in objects.items():
+            add(group, key, data, modified_at=MOMENT, metadata={"mode": "0640"})
+        assert group.finish() == {}
+        assert {key: get(store, key) for key in objects} == objects
+        add(group, b"later", b"in the same group")
+        assert group.finish() == {}
+    assert get(store, b"later") == b"in the same group"
+    found = store.head(b"2/38")
+    assert found is not None
+    assert found.metadata["mode"] == "0640"
+
+
+@pytest.mark.parametrize("others", [2, 30])
+def test_one_bad_object_of_a_group_fails_alone(place: Place, store: Store, others: int) -> None:
+    put(store, b"taken/by/a/folder")
+    put(store, b"bad", b"old")
+    good = [b"key%02d" % number for number in range(others)]
+    with store.group() as group:
+        for key in good:
+            add(group, key, key)
+        with pytest.raises(DigestMismatch):
+            add(group, b"bad", b"bytes", sha256="0" * 64)
+        with pytest.raises(ValueError, match="source"):
+            group.add(b"bad", failing(b"n", ValueError("source")), size=9, sha256="0" * 64)
+        refused: list[bytes] = []
+        for key in (b"taken", b"bad/below", b"x" * 2000):
+            try:
+                add(group, key, b"data")
+            except ObjectNameRefused:
+                refused.append(key)
+        refused.extend(group.finish())
+    if place.root:
+        assert sorted(refused) == [b"bad/below", b"taken", b"x" * 2000]
+        assert keys(store) == sorted([*good, b"bad", b"taken/by/a/folder"])
+        assert not list((place.root / ".tapeflow-tmp").iterdir())
+    else:
+        assert refused == [b"x" * 2000]
+    assert [get(store, key) for key in good] == good
+    assert get(store, b"bad") == b"old"
+
+
+def test_what_a_group_did_not_finish_leaves_nothing_half_done(place: Place, store: Store) -> None:
+    data = noise(5000)
+    with pytest.raises(KeyError), store.group() as group:  # noqa: PT012 - leaving is what is tested
+        for number in range(20):
+            add(group, b"%02d" % number, data)
+        raise KeyError
+    assert {get(store, key) for key in keys(store)} <= {data}
+    if place.kind == "local":
+        assert keys(store) == []
+        assert place.root is not None
+        assert not list((place.root / ".tapeflow-tmp").iterdir())
+
+
+@pytest.mark.parametrize("size", [5, 6 << 20])
+def test_what_is_to_stay_is_asked_just_before_it_is_replaced(
+    store: Store, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(s3_parts, "MULTIPART_THRESHOLD", 5 << 20)
+    monkeypatch.setattr(s3_parts, "PART_SIZE", 5 << 20)
+    data = noise(size)
+    with store.group() as group:
+        for key in (b"stays", b"goes", b"new"):
+            standing = key != b"new"
+            add(group, key, data, unless=lambda key=key, there=standing: there and key == b"stays")
+            if standing:
+                put(store, key, b"newer")
+        assert group.finish() == {}
+    assert get(store, b"new") == data
+    digest = hashlib.sha256(data).hexdigest()
+    put(store, b"stays", b"newest")
+    store.put(b"stays", [data], size=size, sha256=digest, unless=lambda: True)
+    assert get(store, b"stays") == b"newest"
+    store.put(b"stays", [data], size=size, sha256=digest, unless=lambda: False)
+    assert get(store, b"stays") == data
+    assert keys(store) == [b"goes", b"new", b"stays"]
 
 
 def test_an_object_that_is_gone(store: Store) -> None:

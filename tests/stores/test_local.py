@@ -24,6 +24,7 @@ from restore_lib.errors import (
     StoreUnavailable,
 )
 from restore_lib.stores.local import LocalStore
+from restore_lib.stores.local_group import LocalGroup
 from tests.stores.conftest import as_unprivileged, get, keys, made_old, noise, put, small_disk
 
 PART = st.binary(min_size=1, max_size=3).map(lambda name: bytes(c or 1 for c in name))
@@ -234,14 +235,14 @@ def test_what_a_killed_put_leaves_is_not_listed_and_is_swept(store: LocalStore, 
 def test_a_sweep_leaves_an_old_object_that_is_about_to_get_its_name(
     store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = LocalStore._publish
+    name = LocalGroup._name
 
-    def meanwhile(self: LocalStore, *args: Any) -> None:
-        if self is store:
+    def meanwhile(self: LocalGroup, one: Any) -> None:
+        if one.key == b"key":
             put(LocalStore("other", root), b"other")
-        publish(self, *args)
+        name(self, one)
 
-    monkeypatch.setattr(LocalStore, "_publish", meanwhile)
+    monkeypatch.setattr(LocalGroup, "_name", meanwhile)
     put(store, b"key", modified_at=datetime(2012, 1, 1, tzinfo=UTC))
     assert keys(store) == [b"key", b"other"]
 

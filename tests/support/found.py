@@ -1,5 +1,6 @@
 """Findings of a rebuild, as reading tapes would have noted them."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +31,10 @@ def label(tape_set: str = "live-00001", position: int = 0, *, day: int = 0) -> L
 def member(
     ordinal: int, key: bytes, *, hour: int = 0, part: int = 1, parts: int = 1, etag: str = "e"
 ) -> Member:
-    """Return a member that holds (a part of) the version of ``key`` of this hour."""
+    """Return a member that holds (a part of) the version of ``key`` of this hour.
+
+    As stored no two are alike, since encryption is never the same twice.
+    """
     digest = sha256(b"%s %d" % (key, hour)).hexdigest()
     cut = parts > 1
     meta = MemberMeta(
@@ -47,7 +51,7 @@ def member(
     )
     size = 10
     offset = 512 + 1024 * ordinal
-    return Member(ordinal, False, size, digest, 200, DIGEST, offset, meta)
+    return Member(ordinal, False, size, digest, 200, os.urandom(32).hex(), offset, meta)
 
 
 def note_set(

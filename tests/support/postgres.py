@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,16 +36,21 @@ _SETTINGS = {
 
 
 class PostgresServer:
-    """One server over a data folder; ``stop`` and ``start`` keep the data."""
+    """One server over a data folder; ``stop`` and ``start`` keep the data.
 
-    def __init__(self, folder: Path) -> None:
+    A folder that has data already is taken as it is. ``settings`` override those of the tests.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._settings = _SETTINGS | dict(settings or {})
         self._programs = _programs()
         self._data = folder / "data"
         self._log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
         self.port = _free_port()
-        self._run("initdb", "-D", self._data, "-U", _OWNER, "-A", "trust", "-E", "UTF8", "-N")
+        if not (self._data / "PG_VERSION").exists():
+            self._run("initdb", "-D", self._data, "-U", _OWNER, "-A", "trust", "-E", "UTF8", "-N")
 
     def start(self) -> None:
         """Start, and return when it answers; a port that was taken meanwhile is changed."""
@@ -95,7 +100,7 @@ class PostgresServer:
         return f"host=127.0.0.1 port={self.port} user={_OWNER} dbname={database}"
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"-c{name}={value}" for name, value in self._settings.items()]
         program = self._programs / "postgres"
         with self._log.open("ab") as log:
             return subprocess.Popen(

@@ -18,7 +18,16 @@ from restore_lib.catalog.tables import (
 )
 
 BEGAN = datetime(2030, 1, 1, 9, tzinfo=UTC)
-PLAN: Mapping[str, Any] = {"estimate": {"seconds": 100.0, "stages": {"recall": 60, "read": 40.0}}}
+PLAN: Mapping[str, Any] = {
+    "estimate": {
+        "seconds": 100.0,
+        "p95_seconds": 150.0,
+        "stages": {
+            "recall": {"seconds": 60.0, "p95_seconds": 90.0},
+            "read": {"seconds": 40.0, "p95_seconds": 50.0},
+        },
+    }
+}
 
 
 def at(seconds: float) -> datetime:

@@ -19,6 +19,7 @@ from restore_lib.library.virtual import VirtualLibrary
 from restore_lib.model.clock import Clock
 from restore_lib.restore import flow
 from restore_lib.restore.batch import run_batch
+from restore_lib.restore.claiming import claim, settle
 from restore_lib.restore.request import RestoreSpec, plan_restore, start_restore
 from restore_lib.site import Site
 from restore_lib.tape.age import new_identity
@@ -177,14 +178,12 @@ def finish(site: Site, request_id: int, rounds: int = 20) -> None:
 def run_wave(site: Site) -> list[str]:
     """Run the next wave, if there is one; return what sent its batches elsewhere."""
     problems: list[str] = []
-    wave = flow.next_wave(site, "runner")
-    if wave is not None:
-        for batch_id in flow.wave_batches(site, wave.id):
-            try:
-                run_batch(site, batch_id, ACTOR)
-            except GoElsewhere as error:
-                problems.append(error.message)
-        flow.settle_wave(site, wave.id)
+    for batch_id in claim(site, "runner"):
+        try:
+            run_batch(site, batch_id, ACTOR)
+        except GoElsewhere as error:
+            problems.append(error.message)
+    settle(site, "runner")
     return problems
 
 

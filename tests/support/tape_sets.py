@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from restore_lib.library.base import Position
+from restore_lib.library.base import Position, Range
 from restore_lib.library.simh import TapeImage
 from restore_lib.tape.age import Recipients
 from restore_lib.tape.label import Label, encode_label
@@ -114,6 +114,12 @@ class ImageDrive:
 
     def write_filemark(self) -> None:
         self._image.write_filemark()
+
+    def geometry(self) -> None:
+        return None
+
+    def recommended_order(self, ranges: Sequence[Range]) -> None:
+        return None
 
 
 def source(key: bytes, data: bytes, **values: object) -> Source:

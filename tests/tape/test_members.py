@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restore_lib.errors import CorruptTapeFile
-from restore_lib.tape.members import Member, MemberMeta, decode_line, decode_lines, encode_line
+from restore_lib.tape.members import (
+    Member,
+    MemberMeta,
+    decode_line,
+    decode_lines,
+    encode_line,
+    line_bound,
+)
 from tests.tape.conftest import WHEN, meta
 
 DIGEST = "ab" * 32
@@ -51,6 +58,19 @@ def test_a_part_parses_back(numbers: tuple[int, int], digest: str) -> None:
     cut = replace(meta(), part=part, parts=parts, object_size=parts * 10, object_sha256=whole)
     member = replace(MEMBER, meta=cut)
     assert decode_line(encode_line(member), "line 1") == member
+
+
+@given(members, st.text(st.characters()), st.booleans())
+def test_no_line_is_longer_than_its_bound(member: Member, hostile: str, cut: bool) -> None:
+    found = replace(member.meta, etag=hostile, metadata={hostile: hostile})
+    if cut:
+        found = replace(found, part=3, parts=3, object_size=1 << 62, object_sha256=DIGEST)
+    assert len(encode_line(replace(member, meta=found))) <= line_bound(found)
+    assert len(encode_line(member)) <= line_bound(member.meta)
+
+
+def test_the_bound_of_a_plain_line_is_close() -> None:
+    assert line_bound(MEMBER.meta) < len(encode_line(MEMBER)) + 120
 
 
 def test_a_line_has_the_documented_fields() -> None:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,8 +54,10 @@ def encode(folder: Path, segments: list[bytes], m: int, k: int | None = None) ->
     outputs = [folder / f"parity{n}" for n in range(m)]
     summaries = encode_parity(write(folder, segments), outputs, BLOCK, k=k)
     made = [path.read_bytes() for path in outputs]
-    assert [s.sha256 for s in summaries] == [hashlib.sha256(data).hexdigest() for data in made]
-    assert [s.blocks * BLOCK for s in summaries] == [len(data) for data in made]
+    files = [*segments, *made]
+    assert [s.sha256 for s in summaries] == [hashlib.sha256(data).hexdigest() for data in files]
+    assert [s.checksum for s in summaries] == [xxhash.xxh3_128_hexdigest(data) for data in files]
+    assert [s.blocks * BLOCK for s in summaries] == [len(data) for data in files]
     return made
 
 
@@ -72,8 +75,9 @@ def test_one_and_one_is_a_mirror(tmp_path: Path) -> None:
     assert Rebuilder(1, 1, BLOCK).rebuild({1: data}, [0]) == {0: data}
 
 
-def test_no_parity_makes_no_files(tmp_path: Path) -> None:
-    assert encode_parity(write(tmp_path, [bytes(BLOCK)]), [], BLOCK) == []
+def test_without_parity_the_segments_alone_are_digested(tmp_path: Path) -> None:
+    assert encode(tmp_path, [os.urandom(3000 * BLOCK), os.urandom(BLOCK)], 0) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data0", "data1"]
 
 
 def test_segments_that_ended_and_positions_not_used_count_as_zeros(tmp_path: Path) -> None:

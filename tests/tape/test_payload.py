@@ -14,6 +14,7 @@ from restore_lib.tape.payload import (
     decode_payload,
     restore_payload,
     stored_bound,
+    unseal,
 )
 from tests.tape.conftest import Keys, meta
 
@@ -65,6 +66,36 @@ def test_zeros_do_not_fill_the_memory(keys: Keys) -> None:
     stored = io.BytesIO(encrypt(packed, keys.recipients))
     assert decode_payload(stored, sink, keys.identities, compressed=True).size == 64 << 20
     assert sink.largest <= 1 << 20
+
+
+@pytest.mark.parametrize("plaintext", [b"", b"x", os.urandom(5000), TEXT])
+def test_a_small_payload_is_unsealed_in_memory(keys: Keys, plaintext: bytes) -> None:
+    stored, compressed = Compressor().seal(plaintext, keys.recipients)
+    size = len(plaintext)
+    for limit in (size, 2 * size):
+        found = unseal(stored, keys.identities, compressed=compressed, size=limit, what="it")
+        assert found == plaintext
+
+
+@pytest.mark.parametrize("tells_its_size", [False, True])
+def test_what_unpacks_to_more_than_it_should_does_not_fill_the_memory(
+    keys: Keys, *, tells_its_size: bool
+) -> None:
+    compressor = zstandard.ZstdCompressor(write_content_size=tells_its_size)
+    stored = encrypt(compressor.compress(bytes(64 << 20)), keys.recipients)
+    found = unseal(stored, keys.identities, compressed=True, size=1000, what="it")
+    assert found == bytes(1001)
+
+
+@pytest.mark.parametrize("packed", [b"", b"not zstd at all", zstandard.compress(TEXT)[:-3]])
+def test_what_is_not_zstd_is_not_unsealed(keys: Keys, packed: bytes) -> None:
+    stored = encrypt(packed, keys.recipients)
+    try:
+        found = unseal(stored, keys.identities, compressed=True, size=len(TEXT), what="it")
+    except DigestMismatch as error:
+        assert "it does not decompress" in error.message  # noqa: PT017 - one of two good ends
+    else:
+        assert len(found) < len(TEXT)
 
 
 def test_any_altered_byte_is_found_and_never_taken_for_a_wrong_key(keys: Keys) -> None:

@@ -156,7 +156,8 @@ def test_the_volume_index_names_the_contents_of_every_tape_file(
     tmp_path: Path, keys: Keys, write_segment: WriteSegment
 ) -> None:
     summary = write_segment(tmp_path / "segment", OBJECTS)
-    index = VolumeIndex("TF0000L9", "set-0001", (TapeFile(1, summary.blocks, summary.sha256),))
+    sha256 = hashlib.sha256((tmp_path / "segment").read_bytes()).hexdigest()
+    index = VolumeIndex("TF0000L9", "set-0001", (TapeFile(1, summary.blocks, sha256),))
     write_volume_index(tmp_path / "contents.tar", index, [(1, summary.sealed_index)], BLOCK)
     (tmp_path / "key.txt").write_text(keys.path.read_text())
     text = encode_text(label(0, keys.recipient))
@@ -187,17 +188,14 @@ def encode_text(volume: Label) -> str:
 def test_a_person_rebuilds_lost_volumes_with_the_program_on_the_tape(
     tmp_path: Path, keys: Keys, write_segment: WriteSegment
 ) -> None:
-    paths, members = [tmp_path / f"data{n}" for n in range(3)], []
+    paths = [tmp_path / f"data{n}" for n in range(3)]
     for number, path in enumerate(paths):
-        made = write_segment(
-            path, {b"%d-%d" % (number, n): os.urandom(9000) for n in range(5 - number)}
-        )
-        members.append(StripeMember(number, f"TF000{number}L9", made.blocks, made.sha256))
+        write_segment(path, {b"%d-%d" % (number, n): os.urandom(9000) for n in range(5 - number)})
     parity = [tmp_path / "parity0", tmp_path / "parity1"]
-    for number, made_parity in enumerate(encode_parity(paths, parity, BLOCK), start=3):
-        members.append(
-            StripeMember(number, f"TF000{number}L9", made_parity.blocks, made_parity.sha256)
-        )
+    members = [
+        StripeMember(number, f"TF000{number}L9", made.blocks, made.sha256)
+        for number, made in enumerate(encode_parity(paths, parity, BLOCK))
+    ]
     volume = label(4, keys.recipient)
     table = StripeTable(volume.barcode, "set-0001", 3, 2, 4, BLOCK, (Stripe(1, tuple(members)),))
     desk = tmp_path / "desk"

@@ -2,6 +2,8 @@ import io
 import tarfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from restore_lib.errors import CorruptTapeFile
 from restore_lib.tape import tar
@@ -15,6 +17,22 @@ def test_an_archive_is_one_for_tarfile_and_whole_blocks() -> None:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         found = {m.name: archive.extractfile(m) for m in archive.getmembers()}
         assert {name: file.read() for name, file in found.items() if file} == MEMBERS
+
+
+@given(
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=100),
+    st.integers(0, (8 << 30) - 1),
+)
+def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime = size, 315_532_800
+    assert tar.header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize(("name", "size"), [("x" * 101, 0), ("x", 8 << 30)])
+def test_what_a_header_can_not_say_is_refused(name: str, size: int) -> None:
+    with pytest.raises(ValueError, match="does not fit a header"):
+        tar.header(name, size)
 
 
 def test_entries_give_names_offsets_and_payloads() -> None:

@@ -1,5 +1,5 @@
 from dataclasses import fields
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -28,6 +28,26 @@ def test_vaults_find_their_courier(vault_world: VaultWorld) -> None:
 def test_a_shipment_is_due_after_twice_the_transit(vault_world: VaultWorld) -> None:
     visit = Visit.begin(vault_world.site, "ann")
     assert due(visit, "north") == vault_world.clock.now() + timedelta(hours=16)
+
+
+@pytest.mark.parametrize(
+    ("asked", "leaves"),
+    [("05:00", "06:30"), ("06:30", "06:30"), ("07:00", "18:00"), ("19:00", "30:30")],
+)
+def test_a_shipment_that_waits_for_a_truck_is_due_later(
+    vault_world: VaultWorld, asked: str, leaves: str
+) -> None:
+    def after(text: str) -> timedelta:
+        hours, minutes = text.split(":")
+        return timedelta(hours=int(hours), minutes=int(minutes))
+
+    config = vault_world.site.config.vaults["north"]
+    timetable = config.model_copy(update={"departures": [time(18), time(6, 30)]})
+    midnight = datetime(2030, 1, 1, tzinfo=UTC)
+    assert timetable.leaves(midnight + after(asked)) == midnight + after(leaves)
+    vault_world.site.config.vaults["north"] = timetable
+    visit = Visit.begin(vault_world.site, "ann")
+    assert due(visit, "north") == timetable.leaves(visit.now) + timedelta(hours=16)
 
 
 def test_an_unknown_vault_is_refused_with_the_known_ones(vault_world: VaultWorld) -> None:

@@ -1,0 +1,82 @@
+"""How long a restore takes: P50 and P95 of the end and of each stage, from many simulated ones."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from restore_lib.restore.plant import Plant
+from restore_lib.restore.simulate import Outcome, Setting, simulate
+from restore_lib.restore.spans import Stage
+from restore_lib.restore.work import Work
+
+RUNS = 100
+JOBS = 3000
+"""As many jobs are simulated one by one; more are put together, see ``Work.condensed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """What is met in half of the runs, and in 95 of 100; in seconds."""
+
+    p50: float
+    p95: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Quantiles":
+        """Return the quantiles of at least one value, each interpolated between its neighbours."""
+        ordered = sorted(values)
+        return cls(_quantile(ordered, 0.5), _quantile(ordered, 0.95))
+
+
+@dataclass(frozen=True, slots=True)
+class StageForecast:
+    """For how long a stage goes on, pauses not counted, and when it has ended."""
+
+    seconds: Quantiles
+    ends: Quantiles
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """When a restore has ended, from ``runs`` simulated ones, and how its stages go.
+
+    ``crowding`` is the median of how much longer batches take than undisturbed ones.
+    """
+
+    seconds: Quantiles
+    stages: dict[str, StageForecast]
+    crowding: float
+    runs: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it; durations in seconds from the begin."""
+        return asdict(self)
+
+
+def estimate(work: Work, plant: Plant, *, runs: int = RUNS, seed: int = 0) -> Forecast:
+    """Return the forecast of a restore; the same seed gives the same one.
+
+    Raises Refused as ``Setting`` does.
+    """
+    setting = Setting(work.condensed(JOBS), plant)
+    outcomes = [simulate(setting, seed * runs + run) for run in range(runs)]
+    return Forecast(
+        Quantiles.of([outcome.seconds for outcome in outcomes]),
+        {str(stage): _stage(outcomes, stage) for stage in Stage},
+        Quantiles.of([outcome.crowding for outcome in outcomes]).p50,
+        runs,
+    )
+
+
+def _stage(outcomes: Sequence[Outcome], stage: Stage) -> StageForecast:
+    spans = [outcome.stages[stage] for outcome in outcomes]
+    return StageForecast(
+        Quantiles.of([span.seconds for span in spans]), Quantiles.of([span.ends for span in spans])
+    )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

@@ -1,0 +1,221 @@
+"""Files on their way into a folder: written aside, flushed together, then given their names."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from restore_lib.errors import DigestMismatch, ObjectNameRefused, StoreUnavailable
+from restore_lib.model.clock import Clock
+from restore_lib.model.objects import display_key
+from restore_lib.stores import paths
+from restore_lib.stores.checking import checked
+from restore_lib.stores.descend import open_folder, opened, write_all
+from restore_lib.stores.flush import can_flush_file_system, flush_file_system
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FEW = 8
+"""So many files are flushed one by one; more of them with all of their file system."""
+_WRITE_BEHIND = 8 << 20
+_NAMING_ATTEMPTS = 10
+
+
+@dataclass
+class _Aside:
+    """A file that is complete but for its name; ``descriptor`` is -1 once it need not be open."""
+
+    key: bytes
+    parts: tuple[bytes, ...]
+    temp: bytes
+    unless: Callable[[], bool] | None
+    descriptor: int
+
+
+class LocalGroup:
+    """A ``stores.base.Group`` of files below ``root``.
+
+    On the disk, the content of every file comes before its name, and all names have come when
+    ``finish`` returns.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        root: int,
+        aside: int,
+        clock: Clock,
+        mapped: Callable[[bytes | None], AbstractContextManager[None]],
+    ) -> None:
+        """``root`` and ``aside`` are descriptors: of the store, and of its unfinished files."""
+        self._store = store
+        self._root = root
+        self._aside = aside
+        self._clock = clock
+        self._mapped = mapped
+        self._waiting: list[_Aside] = []
+        self._together = False
+        self._folder: tuple[bytes, ...] | None = None
+        self._held = contextlib.ExitStack()
+        self._parent = -1
+
+    def add(
+        self,
+        key: bytes,
+        chunks: Iterable[bytes],
+        *,
+        size: int,
+        sha256: str,
+        modified_at: datetime | None = None,
+        content_type: str | None = None,  # noqa: ARG002 - the protocol's; files have none
+        metadata: Mapping[str, str] | None = None,
+        unless: Callable[[], bool] | None = None,
+    ) -> None:
+        """Write a file aside, whole, with its time and mode."""
+        parts = paths.split_key(key, self._store)
+        temp = paths.temp_name(self._clock.now())
+        with self._mapped(key):
+            descriptor = os.open(temp, _NEW, 0o666, dir_fd=self._aside)
+        self._waiting.append(_Aside(key, parts, temp, unless, descriptor))
+        try:
+            begun = done = 0
+            for chunk in checked(chunks, key=key, size=size, sha256=sha256):
+                with self._mapped(key):
+                    write_all(descriptor, chunk)
+                    done += len(chunk)
+                    if done - begun >= _WRITE_BEHIND:
+                        _write_behind(descriptor, begun, done)
+                        begun = done
+            with self._mapped(key):
+                _finish(descriptor, modified_at, paths.mode_of(metadata))
+                if len(self._waiting) > _FEW:
+                    self._many(descriptor, begun, done)
+        except BaseException:
+            self._drop(self._waiting.pop())
+            raise
+
+    def finish(self) -> dict[bytes, ObjectNameRefused | DigestMismatch]:
+        """Give all files their names, durably; return those that are refused, by key.
+
+        Refused is a name where a folder stands in a file's place or a file in a folder's.
+        """
+        refused: dict[bytes, ObjectNameRefused | DigestMismatch] = {}
+        named: set[tuple[bytes, ...]] = set()
+        self._flush_files()
+        for one in self._waiting:
+            try:
+                with self._mapped(one.key):
+                    if self._name(one):
+                        named.add(one.parts[:-1])
+            except ObjectNameRefused as error:
+                refused[one.key] = error
+        self._flush_folders(named)
+        self.abandon()
+        return refused
+
+    def abandon(self) -> None:
+        """Remove what has no name."""
+        for one in self._waiting:
+            self._drop(one)
+        self._waiting.clear()
+        self._together = False
+        self._let_go()
+
+    def _many(self, descriptor: int, begun: int, done: int) -> None:
+        """Close a file that is flushed with its file system, or at once where that can't be."""
+        self._together = can_flush_file_system()
+        if not self._together:
+            os.fsync(descriptor)
+        elif done - begun >= _WRITE_BEHIND // 8:
+            _write_behind(descriptor, begun, done)
+        os.close(descriptor)
+        self._waiting[-1].descriptor = -1
+
+    def _flush_files(self) -> None:
+        with self._mapped(None):
+            if self._together:
+                flush_file_system(self._root)
+            for one in self._waiting:
+                if one.descriptor >= 0:
+                    if not self._together:
+                        os.fsync(one.descriptor)
+                    os.close(one.descriptor)
+                    one.descriptor = -1
+
+    def _flush_folders(self, folders: Iterable[tuple[bytes, ...]]) -> None:
+        """Flush folders; one that has vanished since has nothing to keep."""
+        with self._mapped(None):
+            if self._together:
+                flush_file_system(self._root)
+                return
+            for folder in folders:
+                with (
+                    suppress(FileNotFoundError, NotADirectoryError),
+                    opened(open_folder(self._root, folder)) as descriptor,
+                ):
+                    os.fsync(descriptor)
+
+    def _name(self, one: _Aside) -> bool:
+        """Move a file to its name, but for what stands there; tell whether it has it.
+
+        Another process may be removing empty folders.
+        """
+        for _ in range(_NAMING_ATTEMPTS):
+            with suppress(FileNotFoundError):
+                self._enter(one.parts[:-1])
+                if one.unless is not None and self._stands(one.parts[-1]) and one.unless():
+                    return False
+                os.rename(one.temp, one.parts[-1], src_dir_fd=self._aside, dst_dir_fd=self._parent)
+                one.temp = b""
+                return True
+            self._let_go()
+        shown = display_key(one.key)
+        raise StoreUnavailable(
+            f"Store {self._store}: the folder for {shown} vanishes while it is used.",
+            remedy="see what else removes files in the store; the task goes on where it was",
+            store=self._store,
+            key=shown,
+        )
+
+    def _stands(self, name: bytes) -> bool:
+        try:
+            os.lstat(name, dir_fd=self._parent)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _enter(self, folder: tuple[bytes, ...]) -> None:
+        """Hold ``folder`` open; it is made when it is not there."""
+        if folder == self._folder:
+            return
+        self._let_go()
+        durable = not self._together
+        self._parent = open_folder(self._root, folder, create=True, durable=durable)
+        self._held.callback(os.close, self._parent)
+        self._folder = folder
+
+    def _let_go(self) -> None:
+        self._folder = None
+        self._held.close()
+
+    def _drop(self, one: _Aside) -> None:
+        with suppress(OSError):
+            if one.descriptor >= 0:
+                os.close(one.descriptor)
+        with suppress(OSError):
+            if one.temp:
+                os.unlink(one.temp, dir_fd=self._aside)
+
+
+def _write_behind(descriptor: int, begun: int, done: int) -> None:
+    """Have the disk begin with these bytes, so that the flush at the end has less to wait for."""
+    os.posix_fadvise(descriptor, begun, done - begun, os.POSIX_FADV_DONTNEED)
+
+
+def _finish(descriptor: int, modified_at: datetime | None, mode: int | None) -> None:
+    if mode is not None:
+        os.fchmod(descriptor, mode)
+    if modified_at is not None:
+        nanoseconds = paths.to_microseconds(modified_at) * 1000
+        os.utime(descriptor, ns=(nanoseconds, nanoseconds))
