@@ -32,6 +32,7 @@ path = "back"
 store = "live"
 k = 4
 m = {parity}
+read_back = {read_back}
 segment_size = "{segment}"
 
 [library]
@@ -73,6 +74,7 @@ class Tapeflow:
     parity: int = 2
     drives: int = 6
     segment: str = "128MiB"
+    read_back: bool = True
     name: str = "tapeflow"
     does: str = "4+2 parity, encrypted, fsynced, each tape read back; restore verifies SHA-256"
     verifies: bool = True
@@ -89,6 +91,7 @@ class Tapeflow:
             recipient=recipient,
             corpus=corpus,
             parity=self.parity,
+            read_back=str(self.read_back).lower(),
             drives=self.drives,
             segment=self.segment,
         )

@@ -97,11 +97,11 @@ def measure(root: Path, url: str, rounds: int) -> list[Run]:
     catalog = Catalog(url)
     catalog.migrate()
     catalog.close()
+    _take_back(root, url)
     for _ in range(rounds):
         with get_context("spawn").Pool(1) as pool:
-            run, request_id = pool.apply(_plan_once, (root, url))
-        runs.append(run)
-        _take_back(root, url, request_id)
+            runs.append(pool.apply(_plan_once, (root, url)))
+        _take_back(root, url)
     return runs
 
 
@@ -117,7 +117,7 @@ def _write_config(root: Path, url: str) -> Path:
     return path
 
 
-def _plan_once(root: Path, url: str) -> tuple[Run, int]:
+def _plan_once(root: Path, url: str) -> Run:
     site = _site(root, url)
     (root / "staging").mkdir(exist_ok=True)
     pid = _backend(site)
@@ -132,7 +132,7 @@ def _plan_once(root: Path, url: str) -> tuple[Run, int]:
         ).scalar_one()
     site.close()
     detail = plan.detail
-    run = Run(
+    return Run(
         seconds,
         cpu,
         peak,
@@ -143,7 +143,6 @@ def _plan_once(root: Path, url: str) -> tuple[Run, int]:
         detail["counts"]["unrestorable"],
         detail.get("selection"),
     )
-    return run, plan.request_id or 0
 
 
 def _backend(site: Site) -> int | None:
@@ -171,15 +170,16 @@ def _peak(pid: int | None) -> int:
     return 0
 
 
-def _take_back(root: Path, url: str, request_id: int) -> None:
+def _take_back(root: Path, url: str) -> None:
+    """Delete every plan, also what a run that was killed has left."""
     site = _site(root, url)
     with site.catalog.write() as connection:
         for statement in (
-            "DELETE FROM items WHERE request_id = :id",
-            "DELETE FROM batches WHERE request_id = :id",
-            "DELETE FROM restore_requests WHERE id = :id",
+            "DELETE FROM items",
+            "DELETE FROM batches",
+            "DELETE FROM restore_requests",
         ):
-            connection.execute(text(statement), {"id": request_id})
+            connection.execute(text(statement))
     engine = site.catalog.engine
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -5,6 +5,7 @@ by each of thousands of tasks again. Nothing in here starts a thread or opens a 
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 
 __all__: list[str] = []  # Airflow would take other names for settings of its own
 
@@ -20,9 +21,9 @@ for _name in (
     "restore_lib.restore.report",
     "restore_lib.site",
     "restore_lib.stores.local",
-    "tapeflow_airflow.operators",
-    "tapeflow_airflow.policies",
-    "tapeflow_airflow.runs",
-    "tapeflow_airflow.triggers",
 ):
     import_module(_name)
+
+if find_spec("tapeflow_airflow"):  # not where Airflow runs other DAGs and plugins than ours
+    for _name in ("operators", "policies", "runs", "triggers"):
+        import_module(f"tapeflow_airflow.{_name}")

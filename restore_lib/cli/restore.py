@@ -339,7 +339,7 @@ def _choice_text(made: Mapping[str, Any]) -> str:
 def _spares_text(spares: Mapping[str, Any]) -> str:
     count = len(spares["volumes"])
     if not spares["second_trip_chance"]:
-        return "none: no bad volume would cause a second trip"
+        return "none: no bad volume would cause a second trip to a vault"
     before, left = spares["second_trip_chance"], spares["second_trip_chance_with"]
     risk = f"a second trip to a vault has a chance of {before:.2%}"
     if not count:

@@ -106,13 +106,15 @@ def ready(connection: Connection, request_id: int) -> list[Batch]:
 def has_room(connection: Connection, site: Site) -> set[int]:
     """Return the active requests of which ``claim`` would take batches, were they here.
 
-    None at all while half of what may be given out is still open: what is claimed then would only
-    wait in a wave, and a request that comes in between would wait behind it.
+    None at all while half of what may be given out, or half a wave, is still open, and all drives
+    have their work: what is claimed then would only wait, and a request that comes in between would
+    wait behind it. The other half is what the drives read until the next wave begins.
     """
     active = requests.requests(connection, [RequestState.ACTIVE])
     at_work = _open(connection, waves.open_waves(connection))
     enough = mounts(at_work) >= _DEEP * site.config.library.drives
-    if enough and _seconds(at_work) > _ahead(site) / 2:
+    half_a_wave = site.config.restore.wave_batches / 2
+    if enough and (_seconds(at_work) > _ahead(site) / 2 or len(at_work) > half_a_wave):
         return set()
     return {request.id for request in active if _room(request, at_work) != 0}
 

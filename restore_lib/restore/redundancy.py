@@ -11,7 +11,7 @@ from typing import Any
 
 from restore_lib.catalog.requests import Request
 from restore_lib.model.states import TakeRedundancy
-from restore_lib.model.volume import Health, Volume
+from restore_lib.model.volume import Custody, Health, Volume
 from restore_lib.restore.choosing import Choices, Circumstances
 from restore_lib.restore.plan import Planner
 
@@ -72,8 +72,13 @@ def chance_of_bad(volume: Volume, now: datetime) -> float:
 def spares_for(
     choices: Choices, planner: Planner, around: Circumstances, take: TakeRedundancy, now: datetime
 ) -> Spares:
-    """Return the volumes to take along; with ``auto``, those that are cheaper than the risk."""
+    """Return the volumes to take along; with ``auto``, those that are cheaper than the risk.
+
+    None where everything is here: there is no first trip that they could come with.
+    """
     taken = choices.taken
+    if all(planner.volumes[barcode].custody is Custody.MOUNTABLE for barcode in taken):
+        return Spares(take)
     driven = {v for b in taken if (v := around.truck_of(planner.volumes[b])) is not None}
     needs = sorted(
         _needs(taken, planner, around, now), key=lambda n: (-n.chance / n.cost, n.tape_set)

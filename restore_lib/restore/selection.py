@@ -52,17 +52,18 @@ def select(groups: Sequence[Group], prices: Prices, seconds: float = SECONDS) ->
     first_fit = cost_of(groups, first, fitted, prices)
     search = Search(groups, prices)
     search.reduce()
-    found = [Found(first, fitted, first_fit), search.greedy()]
+    found = [Found(first, fitted, first_fit)]
+    method, bound = "greedy", search.bound()
     if search.settled:
-        method, bound = "forced", found[1].cost
-    else:
-        method, bound = "greedy", search.bound()
-        if search.choices <= MOST_CHOICES:
-            solved = solve(search.left(), prices, search.taken, seconds)
-            method = "exact" if solved.exact else "bounded"
-            bound = max(bound, search.settled_cost() + solved.bound)
-            if solved.opened is not None:
-                found.append(search.with_volumes(solved.opened))
+        method = "forced"
+    elif search.choices <= MOST_CHOICES:
+        solved = solve(search.left(), prices, search.taken, seconds)
+        method = "exact" if solved.exact else "bounded"
+        bound = max(bound, search.settled_cost() + solved.bound)
+        if solved.opened is not None:
+            found.append(search.with_volumes(solved.opened))
+    if method != "exact":
+        found.append(search.greedy())
     best = min(found, key=lambda each: each.cost)
     return Selection(
         best.chosen,

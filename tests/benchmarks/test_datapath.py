@@ -5,7 +5,7 @@ import pytest
 import zstandard
 
 from benchmarks.corpus import Shape, make_corpus
-from benchmarks.datapath import Series, report, rows
+from benchmarks.datapath import Series, backup_limit, report, rows
 from benchmarks.limits import limits
 from benchmarks.measure import Cost, RunFailed, run
 
@@ -45,7 +45,7 @@ def test_medians_are_set_against_the_fastest_peer_and_the_limit(tmp_path: Path) 
     peer = Series("peer", "less", [Cost(4.0, 1.0, 10**7)])
     slow = Series("slow", "less", [Cost(8.0, 1.0, 10**7)])
     limit = corpus.size / 1e6
-    [first, second, third] = rows([ours, peer, slow], corpus, "backup", limit)
+    [first, second, third] = rows([ours, peer, slow], corpus, "backup", lambda _: limit)
     assert (first["to_fastest_peer"], second["to_fastest_peer"]) == pytest.approx((2, 1))
     assert (first["to_limit"], third["to_limit"]) == pytest.approx((0.5, 0.125))
     result = {
@@ -58,6 +58,13 @@ def test_medians_are_set_against_the_fastest_peer_and_the_limit(tmp_path: Path) 
         "stages_alone": {"sha256": 1000.0},
     }
     assert "| tapeflow | 2 | 2.00 | 50% | 100 |" in report(result)
+
+
+def test_only_who_keeps_parity_is_held_against_its_cost() -> None:
+    stages = {"sha256": 9.0, "zstd -1": 9.0, "age encrypt": 8.0, "parity 4+2": 7.0}
+    stages |= {"disk write": 6.0, "disk write and read back, 4+2": 5.0}
+    limit = backup_limit(stages)
+    assert (limit("tapeflow"), limit("tapeflow bare"), limit("borg")) == (5.0, 6.0, 6.0)
 
 
 def test_every_necessary_stage_has_its_limit(tmp_path: Path) -> None:

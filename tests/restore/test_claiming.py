@@ -114,6 +114,20 @@ def test_no_more_is_claimed_than_the_drives_read_in_an_hour(site: Site) -> None:
     assert len(claim(site, "two")) == 4
 
 
+def test_the_next_wave_begins_when_half_of_one_is_left(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = site.config.restore.model_copy(update={"wave_batches": 10})
+    monkeypatch.setattr(site, "config", site.config.model_copy(update={"restore": config}))
+    ask(site, *([name] for name in HERE))
+    first = claim(site, "one")
+    assert len(first) == 10
+    for batch_id in first[:5]:
+        assert claim(site, "two") == []
+        end(site, batch_id)
+    assert len(claim(site, "two")) == 10
+
+
 def test_long_batches_keep_all_drives_busy(site: Site) -> None:
     ask(site, *([name] for name in HERE), values={"estimate": 1e6})
     first = claim(site, "one")

@@ -94,3 +94,12 @@ def test_what_is_told_can_be_read_back() -> None:
     assert told["take"] == "always"
     assert told["volumes"] == ["S0P2"]
     assert 0 < told["second_trip_chance"] < 0.01
+
+
+def test_no_truck_is_sent_for_spares_alone() -> None:
+    volumes = [member(0, position, **(VAULTED if position > 1 else {})) for position in range(4)]
+    planner = Planner(volumes, {"set0": K})
+    demands = [Demand("S0P0,S0P1", (("S0P0", "S0P1"),), ("S0P0,S0P1",), 0, None, 1, 9)]
+    choices = choose_ways(demands, planner, AROUND, lambda _: True)
+    found = spares_for(choices, planner, AROUND, TakeRedundancy.ALWAYS, AT)
+    assert (found.volumes, found.chance) == ((), 0)

@@ -2,16 +2,23 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
 
 from restore_lib.backup.run import begin_backup, commit_backup, job_ids, run_job
-from restore_lib.catalog import batches, requests, tables
+from restore_lib.catalog import batches, requests, shipments, tables
 from restore_lib.catalog.liveness import has_live_extents
-from restore_lib.model.states import BatchState, ItemState, RecoveryPointState, RequestState
-from restore_lib.model.volume import Custody, Health, vault_place
+from restore_lib.model.states import (
+    BatchState,
+    ItemState,
+    RecoveryPointState,
+    RequestState,
+    TakeRedundancy,
+)
+from restore_lib.model.volume import Custody, Health, Reason, vault_place
 from restore_lib.restore import flow
 from restore_lib.restore.request import RestoreSpec, plan_restore, start_restore
 from restore_lib.site import Site
@@ -202,3 +209,21 @@ def test_copies_that_are_moved_to_other_sets_since_are_planned_anew(
         connection.execute(tables.batches.delete())
     finish(mirrored, request_id)
     assert digests(tmp_path / "out") == digests(tmp_path / "live")
+
+
+def test_spares_are_asked_for_with_the_volumes_that_are_away(site: Site) -> None:
+    own = names_of(site, "live")
+    change(site, own, custody=Custody.VAULT, place=vault_place("north"))
+    spec = replace(EVERYTHING, take_redundancy=TakeRedundancy.ALWAYS)
+    plan = plan_restore(site, spec, ACTOR)
+    assert plan.detail["redundancy"]["volumes"] == own[2:]
+    start_restore(site, plan.request_id or 0, ACTOR)
+    assert len(flow.advance(site, ACTOR).recalls) == 2
+    with site.catalog.read() as connection:
+        found = shipments.find(connection, request_id=plan.request_id)
+        asked = {
+            one.reason: [line.barcode for line in shipments.lines_of(connection, one.id)]
+            for one in found
+        }
+    assert asked == {Reason.RESTORE: own[:2], Reason.REDUNDANCY: own[2:]}
+    assert flow.advance(site, ACTOR).recalls == []
