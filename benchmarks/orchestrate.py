@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from sqlalchemy import func, insert, select
@@ -109,6 +111,7 @@ WAYS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table or JSON; return 1 when a bar is missed."""
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
     rows = []
     with ExitStack() as stack:
         server = stack.enter_context(_postgres()) if options.postgresql else None
@@ -321,6 +324,11 @@ def _line(row: Mapping[str, Any]) -> str:
         f"{row['tasks_per_second']:.2f} a second, slowest tenth {row['slowest_decile']:.2f}; "
         f"CPU seconds a task {sum(cpu.values()):.3f}: {parts}"
     )
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Leave by an exception, so that Airflow is stopped."""
+    raise KeyboardInterrupt
 
 
 def _tell(text: str) -> None:

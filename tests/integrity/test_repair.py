@@ -1,7 +1,4 @@
-import os
 import shutil
-from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,7 @@ from restore_lib.errors import (
 )
 from restore_lib.integrity.repair import run_repair
 from restore_lib.library.faults import Faults, write_faults
-from restore_lib.library.virtual_drive import VirtualDrive
-from restore_lib.model.volume import Content, Custody, Health, fold
+from restore_lib.model.volume import Content, Health, fold
 from restore_lib.site import Site
 from tests.integrity.repairs import (
     CONTENTS,
@@ -35,15 +31,12 @@ from tests.integrity.repairs import (
     tape_files,
     verify,
 )
-from tests.support.clock import ManualClock
-from tests.support.kills import killed_before
 from tests.support.sites import (
     ACTOR,
     add_volumes,
     back_up,
     image,
     make_site,
-    open_site,
     write_files,
 )
 
@@ -195,50 +188,3 @@ def test_on_each_database(tmp_path: Path, catalog_url: str) -> None:
     assert verify(site, run_repair(site, NAMES[4], ACTOR).replacement) == "passed"
     check_restore(site)
     site.close()
-
-
-BOUNDARIES: Sequence[tuple[Any, str]] = [
-    (VirtualDrive, "write"),
-    (VirtualDrive, "write_filemark"),
-]
-
-
-@pytest.mark.parametrize("position", [0, K])
-def test_killed_anywhere_it_goes_on_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, position: int
-) -> None:
-    monkeypatch.setattr("os.fsync", lambda _: None)
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_300_000))
-    origin = tmp_path / "origin"
-    policy = 'k = 2\nm = 1\nblock_size = "32KiB"\nsegment_size = "64KiB"'
-    site = make_site(origin, policy=policy, clock=ManualClock(), blank=4)
-    write_files(origin / "live", {b"%d" % n: os.urandom(9_000) for n in range(20)})
-    back_up(site)
-    position = min(position, 2)
-    lost = NAMES[position]
-    lose(site, lost)
-    site.close()
-    for step in range(1, 200):
-        root = tmp_path / str(step)
-        shutil.copytree(origin, root)
-
-        def work(root: Path = root) -> None:
-            run_repair(open_site(root, ManualClock()), lost, ACTOR)
-
-        killed = killed_before(step, BOUNDARIES, work)
-        later = ManualClock()
-        later.advance(timedelta(hours=1))
-        again = open_site(root, later)
-        held = known(again, lost)
-        assert (held.tape_set is None) == (held.content is Content.RETIRED)
-        result = run_repair(again, lost, ACTOR)
-        assert result.replacement == NAMES[3]
-        assert known(again, NAMES[3]).health is Health.OK
-        assert known(again, NAMES[3]).custody is Custody.MOUNTABLE
-        assert verify(again, NAMES[3]) == "passed"
-        again.close()
-        shutil.rmtree(root)
-        if not killed:
-            break
-    assert 15 < step < 199
