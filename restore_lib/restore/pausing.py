@@ -1,12 +1,10 @@
 """Pause a restore, for days if need be, and go on with it."""
 
-from sqlalchemy import Connection
-
-from restore_lib.catalog import audit, requests, waves
+from restore_lib.catalog import requests, waves
 from restore_lib.catalog.requests import Request
 from restore_lib.errors import Refused
 from restore_lib.model.states import RequestState
-from restore_lib.restore.request import start_restore
+from restore_lib.restore.request import note_action, start_restore
 from restore_lib.site import Site
 
 
@@ -29,7 +27,9 @@ def pause_restore(site: Site, request_id: int, actor: str) -> Request:
             )
         requests.change_request(connection, request_id, RequestState.ACTIVE, RequestState.PAUSED)
         given_back = waves.give_back_planned(connection, request_id)
-        _audit(connection, site, actor, "restore.pause", request_id, {"given_back": given_back})
+        note_action(
+            connection, site, actor, "restore.pause", request_id, {"given_back": given_back}
+        )
         return requests.request(connection, request_id)
 
 
@@ -44,23 +44,5 @@ def resume_restore(site: Site, request_id: int, actor: str) -> Request:
             requests.change_request(
                 connection, request_id, RequestState.PAUSED, RequestState.ACTIVE, at_once=None
             )
-            _audit(connection, site, actor, "restore.resume", request_id, {})
+            note_action(connection, site, actor, "restore.resume", request_id, {})
     return start_restore(site, request_id, actor)
-
-
-def _audit(
-    connection: Connection,
-    site: Site,
-    actor: str,
-    action: str,
-    request_id: int,
-    detail: dict[str, int],
-) -> None:
-    audit.record(
-        connection,
-        at=site.clock.now(),
-        actor=actor,
-        action=action,
-        subject=f"restore request {request_id}",
-        detail=detail,
-    )

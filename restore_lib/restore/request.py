@@ -94,7 +94,7 @@ def plan_restore(
             connection.rollback()
             return RestorePlan(None, detail)
         requests.note(connection, request_id, plan=detail)
-        _audit(connection, site, actor, "restore.plan", request_id, detail["counts"])
+        note_action(connection, site, actor, "restore.plan", request_id, detail["counts"])
     return RestorePlan(request_id, detail)
 
 
@@ -106,7 +106,7 @@ def start_restore(site: Site, request_id: int, actor: str) -> Request:
             requests.change_request(
                 connection, request_id, RequestState.PLANNED, RequestState.ACTIVE
             )
-            _audit(connection, site, actor, "restore.start", request_id, {})
+            note_action(connection, site, actor, "restore.start", request_id, {})
         return requests.request(connection, request_id)
 
 
@@ -133,7 +133,7 @@ def cancel_restore(site: Site, request_id: int, actor: str) -> Request:
             connection, request_id=request_id, states=[BatchState.PLANNED]
         ):
             batches.end_batch(connection, batch.id, BatchState.CANCELLED, at, "cancelled")
-        _audit(connection, site, actor, "restore.cancel", request_id, {})
+        note_action(connection, site, actor, "restore.cancel", request_id, {})
         return requests.request(connection, request_id)
 
 
@@ -315,7 +315,7 @@ def _barcodes(planned: Iterable[Batch]) -> list[str]:
     return sorted({barcode for batch in planned for barcode in batch.volumes})
 
 
-def _audit(
+def note_action(
     connection: Connection,
     site: Site,
     actor: str,
@@ -323,6 +323,7 @@ def _audit(
     request_id: int,
     detail: Mapping[str, Any],
 ) -> None:
+    """Record in the audit trail what was done with a request."""
     audit.record(
         connection,
         at=site.clock.now(),
