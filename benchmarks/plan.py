@@ -124,7 +124,7 @@ def _plan_once(root: Path, url: str) -> Run:
     begun, cpu = time.perf_counter(), _cpu(pid)
     plan = plan_restore(site, RestoreSpec(incident=1), "benchmark")
     seconds, cpu = time.perf_counter() - begun, _cpu(pid) - cpu
-    peak = getrusage(RUSAGE_SELF).ru_maxrss * 1024
+    peak, peak_of_database = getrusage(RUSAGE_SELF).ru_maxrss * 1024, _peak(pid)
     with site.catalog.engine.connect() as connection:
         gathers = connection.execute(
             text("SELECT count(*) FROM batches WHERE request_id = :id AND kind = :kind"),
@@ -136,7 +136,7 @@ def _plan_once(root: Path, url: str) -> Run:
         seconds,
         cpu,
         peak,
-        _peak(pid),
+        peak_of_database,
         detail["batches"],
         gathers,
         len(detail["volumes"]),
