@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, BinaryIO, Self
 
 from restore_lib.errors import RetryLater
 from restore_lib.model.progress import Progress
@@ -60,7 +60,8 @@ class Workers:
         """Have a method called, and return what will be its result.
 
         It goes to the process that has the least ``weight`` to do, or to number ``lane``. The
-        result raises what the method raised, and RetryLater when the process has died. Where a
+        result raises what the method or ``factory`` raised, and RetryLater when the process has
+        died under it; the next call then begins another one, with an object of its own. Where a
         ``progress`` is given, the method has one more argument: a progress that passes on to it,
         several times a second, from a thread of this process. What ``progress`` raises is raised
         by the method's next word of progress.
@@ -112,61 +113,96 @@ class _Answer:
 
 
 class _Lane:
-    """One process, and the thread that talks to it."""
+    """One process, begun again when it has died, and the thread that talks to it."""
 
     def __init__(self, factory: Callable[..., object], arguments: tuple[object, ...]) -> None:
         self.load = 0
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from restore_lib.workers import _serve; _serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            process_group=0,
-        )
+        self._make = _Call(factory, arguments)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = False
+        self._beginning = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
-        self._made = self._thread.submit(self._call, _Call(factory, arguments), None)
+        self._thread.submit(self._alive)
 
     def submit(self, call: _Call, progress: Progress | None) -> "Future[Any]":
         return self._thread.submit(self._call, call, progress)
 
     def end(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self._process.kill()
+        with self._beginning:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
         self._thread.shutdown()
+        self._let_go()
+
+    def _call(self, call: _Call, progress: Progress | None) -> Any:
+        try:
+            return _ask(self._alive(), call, progress)
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            self._let_go()
+            code = self._process.returncode if self._process else "none"
+            raise RetryLater(
+                f"A worker process has ended early (code {code}).",
+                remedy="see the log for why, such as a lack of memory; then run it again",
+            ) from error
+
+    def _alive(self) -> "subprocess.Popen[bytes]":
+        """Return the process with its object made; raise what kept it from being made."""
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        process = self._begin()
+        try:
+            _ask(process, self._make, None)
+        except BaseException:
+            self._let_go()
+            raise
+        return process
+
+    def _begin(self) -> "subprocess.Popen[bytes]":
+        with self._beginning:
+            self._let_go()
+            if self._ended:
+                raise EOFError("no more work is wanted")
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", "from restore_lib.workers import _serve; _serve()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                process_group=0,
+            )
+            return self._process
+
+    def _let_go(self) -> None:
+        """End the process, if there is one."""
+        if self._process is None:
+            return
+        self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
 
-    def _call(self, call: _Call, progress: Progress | None) -> Any:
+
+def _ask(process: "subprocess.Popen[bytes]", call: _Call, progress: Progress | None) -> Any:
+    """Have a process answer; EOFError or OSError when it ends instead."""
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("the process has no pipes")
+    _write(process.stdin, call)
+    while not isinstance(reply := _read(process.stdout), _Answer):
         try:
-            self._send(call)
-            while not isinstance(reply := self._reply(), _Answer):
-                try:
-                    getattr(progress, reply.method)(*reply.arguments)
-                except Exception as error:  # noqa: BLE001 - raised by the method at its next word
-                    self._send(_Stop(error))
-        except (EOFError, OSError, pickle.UnpicklingError) as error:
-            raise RetryLater(
-                f"A worker process has ended early (code {self._process.poll()}).",
-                remedy="see the log for why, such as a lack of memory; then run it again",
-            ) from error
-        if reply.error is not None:
-            raise reply.error
-        return reply.value
+            getattr(progress, reply.method)(*reply.arguments)
+        except Exception as error:  # noqa: BLE001 - raised by the method at its next word
+            _write(process.stdin, _Stop(error))
+    if reply.error is not None:
+        raise reply.error
+    return reply.value
 
-    def _send(self, message: _Call | _Stop) -> None:
-        if self._process.stdin is None:
-            raise ValueError("the process has no pipes")
-        pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
-        self._process.stdin.flush()
 
-    def _reply(self) -> _Told | _Answer:
-        if self._process.stdout is None:
-            raise ValueError("the process has no pipes")
-        reply: _Told | _Answer = pickle.load(self._process.stdout)  # noqa: S301 - our own process
-        return reply
+def _read(replies: IO[bytes]) -> _Told | _Answer:
+    reply: _Told | _Answer = pickle.load(replies)  # noqa: S301 - our own process
+    return reply
 
 
 class _Telling:
@@ -242,9 +278,9 @@ def main(requests: BinaryIO, replies: BinaryIO) -> None:
         _write(replies, answer)
 
 
-def _write(replies: BinaryIO, message: _Told | _Answer) -> None:
-    pickle.dump(message, replies, pickle.HIGHEST_PROTOCOL)
-    replies.flush()
+def _write(pipe: IO[bytes], message: _Call | _Stop | _Told | _Answer) -> None:
+    pickle.dump(message, pipe, pickle.HIGHEST_PROTOCOL)
+    pipe.flush()
 
 
 def _serve() -> None:

@@ -128,6 +128,39 @@ def test_a_process_at_work_ends_with_the_one_that_began_it() -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_after_one_that_has_died_another_process_begins_with_an_object_of_its_own() -> None:
+    with Workers(1, Counter, 10) as workers:
+        first, count = workers.submit("add", 5).result()
+        assert count == 15
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(RetryLater, match=r"ended early \(code -9\)"):
+            workers.submit("wait").result()
+        second, count = workers.submit("add", 5).result()
+        assert (count, second == first) == (15, False)
+
+
+class Unmade:
+    """What can't be made while a file is missing."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise DiskFull(f"There is no room for {path}.", path=path)
+
+    def say(self) -> str:
+        return "made"
+
+
+def test_what_keeps_an_object_from_being_made_is_raised_by_each_call_until_it_can_be(
+    tmp_path: Path,
+) -> None:
+    with Workers(1, Unmade, tmp_path / "room") as workers:
+        for _ in range(2):
+            with pytest.raises(DiskFull, match="no room for"):
+                workers.submit("say").result()
+        (tmp_path / "room").touch()
+        assert workers.submit("say").result() == "made"
+
+
 def test_a_process_that_dies_is_reported_and_none_is_left() -> None:
     with Workers(1, Counter, 0) as workers:
         pid = workers.submit("add", 0).result()[0]
