@@ -15,6 +15,8 @@ from tapeflow_airflow.runs import (
 )
 from tapeflow_airflow.triggers import ArrivalsTrigger
 
+_BATCH_WEIGHT = 1_000_000_000
+"""Of a run in 2026; that of later ones is lower, second by second (``OldestRunFirst``)."""
 ARRIVALS = Asset("tape_arrivals", watchers=[AssetWatcher(name="desk", trigger=ArrivalsTrigger())])
 
 with DAG(
@@ -24,7 +26,7 @@ with DAG(
     max_active_runs=4,
     # Before all batches: a wave that waits for its claim or its end would let drives stand idle.
     default_args=TASK_DEFAULTS
-    | {"queue": TAPE_QUEUE, "priority_weight": 200, "weight_rule": "absolute"},
+    | {"queue": TAPE_QUEUE, "priority_weight": 2 * _BATCH_WEIGHT, "weight_rule": "absolute"},
     tags=["tapeflow", "restore", "vault"],
     description="Receive what has arrived, and read the batches whose volumes are all here",
     doc_md="""
@@ -74,7 +76,11 @@ run. The run fails when `claim` or `settle` could not do their own work.
             raise AirflowSkipException(msg)
         return claimed
 
-    @task(pool=TAPE_POOL, priority_weight=100, weight_rule="absolute")
+    @task(
+        pool=TAPE_POOL,
+        priority_weight=_BATCH_WEIGHT,
+        weight_rule="tapeflow_airflow.priorities.OldestRunFirst",
+    )
     def restore_batch(batch_id: int) -> None:
         """Bring back the objects of one batch."""
         from restore_lib.restore.batch import run_batch

@@ -14,18 +14,20 @@ from airflow.timetables import trigger
 
 from demo.airflow_local import ROOT
 from tapeflow_airflow.policies import ByKindOfError
+from tapeflow_airflow.priorities import OldestRunFirst
 
 DAG_IDS = [
     "backup",
     "dr_drill",
     "loss_scan",
+    "repack",
     "restore",
     "restore_wave",
     "retention",
     "vault_out",
     "verify_media",
 ]
-TAPE_TASKS = {"run_job", "restore_batch", "verify_volume"}
+TAPE_TASKS = {"move", "run_job", "restore_batch", "verify_volume"}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,11 @@ def test_what_keeps_waves_coming_goes_before_their_batches(bag: DagBag) -> None:
     batches = weights.pop("restore_batch")
     assert set(weights) == {"advance", "claim", "settle"}
     assert min(weights.values()) > batches
+
+
+def test_the_scheduler_takes_the_batches_of_the_oldest_wave_first(bag: DagBag) -> None:
+    decoded: Any = DagSerialization.from_dict(DagSerialization.to_dict(bag.dags["restore_wave"]))
+    assert type(decoded.get_task("restore_batch").weight_rule) is OldestRunFirst
 
 
 def test_no_dag_makes_up_for_lost_time(dag: DAG) -> None:
