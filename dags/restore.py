@@ -21,7 +21,7 @@ WHAT, WHERE, BOUNDS = "What to restore: fill in one", "From and to", "Bounds"
 def spec(asked: "Mapping[str, Any]") -> "RestoreSpec":
     """Return what the parameters of a run ask for; Refused when they ask for two things at once."""
     from restore_lib.errors import Refused
-    from restore_lib.model.states import Overwrite, Priority
+    from restore_lib.model.states import Overwrite, Priority, TakeRedundancy
     from restore_lib.model.volume import Reason
     from restore_lib.restore.request import RestoreSpec
 
@@ -41,6 +41,7 @@ def spec(asked: "Mapping[str, Any]") -> "RestoreSpec":
         overwrite=Overwrite(asked["overwrite"]),
         reason=Reason(asked["reason"]),
         priority=Priority(asked["priority"]),
+        take_redundancy=TakeRedundancy(asked["take_redundancy"]),
     )
 
 
@@ -134,6 +135,15 @@ Names that are not UTF-8 can be restored by incident or prefix here, or by `tape
             title="Overwrite",
             description="What happens to an object that stands at the target already.",
             section=WHERE,
+        ),
+        "take_redundancy": Param(
+            "auto",
+            type="string",
+            enum=["auto", "always", "never"],
+            title="Take redundancy along",
+            description="Whether volumes that are needed only if another is bad come along from "
+            "the vaults; auto: where that costs less than the risk of a second trip.",
+            section=BOUNDS,
         ),
         "reason": Param(
             "restore",

@@ -27,6 +27,7 @@ DAGS = (
     "restore_wave",
     "verify_media",
     "retention",
+    "repack",
     "dr_drill",
 )
 _TIMEOUT = 1800.0

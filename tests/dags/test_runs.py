@@ -32,6 +32,7 @@ from restore_lib.site import Site
 from restore_lib.vault.receiving import receive
 from tapeflow_airflow.operators import WaitForRestores, WaitForShipments
 from tapeflow_airflow.triggers import RestoresEnded, ShipmentsEnded
+from tests.support.repacks import expire
 from tests.support.sites import (
     ACTOR,
     back_up,
@@ -407,6 +408,42 @@ def test_retention_expires_and_reclaims(run: Run, site: Site, root: Path) -> Non
     later = run("retention")
     assert (state_of(later, "expire"), state_of(later, "reclaim")) == ("skipped", "success")
     assert contents(site) == {"full": 3, "labelled": 3, "blank": 6}
+
+
+def test_repack_moves_what_is_live_and_then_finds_nothing_more(
+    run: Run, site: Site, root: Path
+) -> None:
+    write_files(root / "live", dict.fromkeys(FILES, b"old" * 900))
+    first = back_up(site)
+    shown = run("repack", {"dry_run": True})
+    assert {state_of(shown, name) for name in ("plan", "move")} == {"skipped"}
+    nothing = run("repack")
+    assert (state_of(nothing, "plan"), state_of(nothing, "move")) == ("success", "skipped")
+    kept = sorted(FILES)[:4]
+    write_files(root / "live", {key: b"new" for key in FILES if key not in kept})
+    back_up(site)
+    expire(site, first)
+    wanted = digests(root / "live")
+    done = run("repack", {"below": 30})
+    assert (done.state, returned(done, "move")) == ("success", ["live-00003"])
+    assert state_of(run("repack", {"below": 30}), "move") == "skipped"
+    request = start(site, prefix=b"")
+    finish(site, request)
+    assert digests(root / "out") == wanted
+
+
+def test_repack_calls_back_what_is_in_a_vault_and_leaves_it_for_the_next_run(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(site)
+    monkeypatch.setattr(WaitForShipments, "trigger", Answered)
+    assert run("vault_out").state == "success"
+    away = run("repack", {"sets": ["live-00001"]})
+    assert (away.state, state_of(away, "move")) == ("success", "skipped")
+    assert returned(away, "plan") == []
+    asked = run("repack", {"sets": ["live-00001"], "recall": True})
+    assert (asked.state, state_of(asked, "move")) == ("success", "skipped")
+    assert returned(asked, "plan")
 
 
 def test_retention_of_an_unknown_policy_fails_and_reclaims_nothing(run: Run, site: Site) -> None:
