@@ -111,6 +111,10 @@ class Library(Protocol):
         """Return all elements with the barcodes in them; LibraryOffline when it can't tell."""
         ...
 
+    def loaded(self) -> dict[int, str]:
+        """Return the drives that hold a volume, each with its barcode."""
+        ...
+
     def load(self, barcode: str, drive: int, token: int) -> Drive:
         """Move a volume into a drive and wait until it is ready, under fencing token ``token``.
 

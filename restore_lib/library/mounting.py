@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol, Self, TypeVar
 
-from restore_lib.errors import DriveBusy, LeaseLost, LibraryOffline, TapeflowError, VolumeAbsent
-from restore_lib.library.base import Drive, ElementKind, Library, Position, Range
+from restore_lib.errors import DriveBusy, LeaseLost, LibraryOffline, TapeflowError
+from restore_lib.library.base import Drive, Library, Position, Range
 from restore_lib.library.lto import Geometry
 from restore_lib.model.lease import Lease
 
@@ -98,24 +98,15 @@ def put_away(
 
 def _candidates(library: Library, leases: Leases, barcode: str) -> list[int]:
     """Return the drives that may take ``barcode``, the most wanted one first."""
-    inventory = library.inventory()
-    holding = [element for element in inventory if element.barcode == barcode]
-    if not holding:
-        raise VolumeAbsent(f"The volume {barcode} is not in the library.", volume=barcode)
-    taken = leases.holders()
-    if barcode in taken.values():
+    if barcode in leases.holders().values():
         raise DriveBusy(f"The volume {barcode} is in use.", volume=barcode)
-    if holding[0].kind is ElementKind.DRIVE:
-        return [holding[0].number]
-    loaded = {e.number for e in inventory if e.kind is ElementKind.DRIVE and e.barcode}
-    return sorted(range(library.drives), key=lambda drive: (drive in loaded, drive))
+    loaded = library.loaded()
+    holding = [drive for drive, held in loaded.items() if held == barcode]
+    return holding or sorted(range(library.drives), key=lambda drive: (drive in loaded, drive))
 
 
 def _drive_holding(library: Library, barcode: str) -> int | None:
-    for element in library.inventory():
-        if element.kind is ElementKind.DRIVE and element.barcode == barcode:
-            return element.number
-    return None
+    return next((drive for drive, held in library.loaded().items() if held == barcode), None)
 
 
 class _Keeper:

@@ -5,7 +5,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from restore_lib.errors import LibraryOffline, Refused, VolumeAbsent
@@ -33,22 +33,26 @@ def images_in(folder: Path) -> list[Path]:
     except OSError as error:
         raise LibraryOffline(
             f"The virtual library's folder {folder} can't be read: {error.strerror}.",
-            remedy="create the library with `tapeflow library create`, or correct [library] root",
+            remedy="create the library with `tapeflow library create`, or correct [library] path",
         ) from error
     return [folder / n for n in names if n.endswith(IMAGE_SUFFIX) and not n.startswith(".")]
 
 
 def move_image(image: Path, folder: Path) -> Path:
-    """Move ``image`` into ``folder`` at one instant, then its faults, and return its new path.
+    """Move ``image`` into ``folder`` at one instant, its faults with it, and return its new path.
 
-    After a crash the image is at one of the two places; faults that stayed behind are brought by
-    ``rehome_faults``. Raises VolumeAbsent when the image has gone meanwhile.
+    After a crash the image is at one of the two places, with its faults; what is left of them at
+    the other one concerns no image, and is removed by the next move there. Raises VolumeAbsent when
+    the image has gone meanwhile.
     """
     target = folder / image.name
+    here, there = faults_path(image), faults_path(target)
     try:
-        image.rename(target)
+        there.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            faults_path(image).rename(faults_path(target))
+            there.hardlink_to(here)
+        image.rename(target)
+        here.unlink(missing_ok=True)
         _sync_folders(image.parent, folder)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not image.exists():
@@ -63,17 +67,9 @@ def move_image(image: Path, folder: Path) -> Path:
     return target
 
 
-def rehome_faults(image: Path, folders: list[Path]) -> None:
-    """Bring ``image`` its faults from whichever of ``folders`` a crash has left them in."""
-    home = faults_path(image)
-    for folder in folders:
-        stray = folder / home.name
-        if folder == image.parent or not stray.exists():
-            continue
-        if home.exists():
-            stray.unlink()
-        else:
-            stray.rename(home)
+def holding(folders: Iterable[str], name: str) -> list[Path]:
+    """Return the paths of the files called ``name`` in ``folders``, of which there may be many."""
+    return [Path(folder, name) for folder in folders if os.access(f"{folder}/{name}", os.F_OK)]
 
 
 def create_blank(folder: Path, barcode: str) -> None:

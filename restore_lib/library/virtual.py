@@ -6,11 +6,14 @@ Under the library's root::
     library/drive-0/    one a drive                  dock/           what trucks bring and take
 
 A volume is ``<barcode>.tap`` in one of them. Where it lies is where it is: there is no other state
-of places, and a move is one rename.
+of places, and a move is one rename. ``library/.last`` notes for each volume where it was moved
+last: that is where it is looked for first.
 """
 
 import contextlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Self
 
@@ -23,12 +26,13 @@ from restore_lib.errors import (
 from restore_lib.library.base import Drive, Element, ElementKind
 from restore_lib.library.bay import Bay, single_image
 from restore_lib.library.places import (
+    IMAGE_SUFFIX,
     check_barcode,
     create_blank,
+    holding,
     images_in,
     locked,
     move_image,
-    rehome_faults,
 )
 from restore_lib.library.virtual_drive import VirtualDrive
 
@@ -51,10 +55,13 @@ class VirtualLibrary:
         self._capacity_bytes = capacity_bytes
         self._folder = root / "library"
         self._dock = root / "dock"
-        self._slots = [self._folder / f"slot-{n:04}" for n in range(1, slots + 1)]
-        self._doors = [self._folder / f"ie-{n:02}" for n in range(1, import_export + 1)]
+        self._last = self._folder / ".last"
+        self._slots = [f"{self._folder}/slot-{n:04}" for n in range(1, slots + 1)]
+        self._doors = [f"{self._folder}/ie-{n:02}" for n in range(1, import_export + 1)]
         self._bays = [Bay(self._folder / f"drive-{n}", n) for n in range(drives)]
         self._mounts: dict[int, VirtualDrive] = {}
+        self._homes: dict[int, Path] = {}
+        self._first_empty = 0
         self._check_shape()
 
     @classmethod
@@ -86,16 +93,18 @@ class VirtualLibrary:
         """
         wanted = list(barcodes)
         with self._robot():
+            there = self._all_barcodes()
             for barcode in wanted:
                 check_barcode(barcode)
-                if self._find(barcode) or wanted.count(barcode) > 1:
+                if barcode in there:
                     raise Refused(
                         f"There is a volume {barcode} already.", remedy="choose another barcode"
                     )
-            free = self._free_slots()
+                there.add(barcode)
+            free = self._free_slots(len(wanted))
             if len(free) < len(wanted):
                 raise _no_slot(f"for {len(wanted)} blank volumes, {len(free)} are free")
-            for slot, barcode in zip(free, wanted, strict=False):
+            for slot, barcode in zip(free, wanted, strict=True):
                 create_blank(slot, barcode)
 
     def inventory(self) -> list[Element]:
@@ -104,13 +113,18 @@ class VirtualLibrary:
             places = [
                 (ElementKind.STORAGE, enumerate(self._slots, start=1)),
                 (ElementKind.IMPORT_EXPORT, enumerate(self._doors, start=1)),
-                (ElementKind.DRIVE, enumerate(bay.folder for bay in self._bays)),
+                (ElementKind.DRIVE, enumerate(self._bay_folders())),
             ]
             return [
-                Element(kind, number, image.stem if (image := single_image(folder)) else None)
+                Element(kind, number, image.stem if (image := single_image(Path(folder))) else None)
                 for kind, folders in places
                 for number, folder in folders
             ]
+
+    def loaded(self) -> dict[int, str]:
+        """Return the drives that hold a volume, each with its barcode."""
+        with self._robot():
+            return {bay.number: image.stem for bay in self._bays if (image := bay.image())}
 
     def load(self, barcode: str, drive: int, token: int) -> Drive:
         """Move a volume into a drive, under fencing token ``token``.
@@ -128,8 +142,8 @@ class VirtualLibrary:
                 self._forget(drive)
                 if image.parent != bay.folder:
                     self._put_back(bay)
-                    image = move_image(image, bay.folder)
-                rehome_faults(image, self._all_folders())
+                    self._homes[drive] = image.parent
+                    image = self._move(image, bay.folder)
                 mount = VirtualDrive(bay, image, fence, self._capacity_bytes)
         self._mounts[drive] = mount
         return mount
@@ -157,12 +171,13 @@ class VirtualLibrary:
             image = self._find(barcode)
             if image and image.parent == self._dock:
                 return
-            image = self._find_inside(barcode)
-            if image.parent in self._bay_folders():
+            if image is None:
+                raise _absent(barcode)
+            if str(image.parent) in self._bay_folders():
                 raise DriveBusy(f"The volume {barcode} is in a drive.", volume=barcode)
-            if image.parent not in self._doors:
-                image = move_image(image, self._free_door())
-            rehome_faults(move_image(image, self._dock), self._all_folders())
+            if str(image.parent) not in self._doors:
+                image = self._move(image, self._free_door())
+            self._move(image, self._dock)
 
     def dock(self) -> set[str]:
         """Return the barcodes that a scan of the dock finds."""
@@ -181,14 +196,14 @@ class VirtualLibrary:
                 raise VolumeAbsent(
                     f"The volume {barcode} is not on the dock.", remedy="recall it", volume=barcode
                 )
-            if image.parent != self._dock and image.parent not in self._doors:
+            if image.parent != self._dock and str(image.parent) not in self._doors:
                 return
-            slots = self._free_slots()
+            slots = self._free_slots(1)
             if not slots:
                 raise _no_slot(f"for {barcode}")
             if image.parent == self._dock:
-                image = move_image(image, self._free_door())
-            rehome_faults(move_image(image, slots[0]), self._all_folders())
+                image = self._move(image, self._free_door())
+            self._move(image, slots[0])
 
     def repair_drive(self, drive: int) -> None:
         """Make a dead drive answer again, as its operator does; its volume stays in it."""
@@ -198,19 +213,19 @@ class VirtualLibrary:
         return locked(self._folder / ".robot", "robot of the virtual library", _ROBOT_SECONDS)
 
     def _check_shape(self) -> None:
-        wanted = {*self._slots, *self._doors, *self._bay_folders()}
-        found = {
-            path for pattern in ("slot-*", "ie-*", "drive-*") for path in self._folder.glob(pattern)
-        }
-        if not self._dock.is_dir():
+        if not self._dock.is_dir() or not self._folder.is_dir():
             raise LibraryOffline(
                 f"There is no virtual library at {self.root}.",
                 remedy="create it with `tapeflow library create`, or correct [library] root",
             )
-        if wrong := sorted(path.name for path in wanted ^ found):
+        places = (*self._slots, *self._doors, *self._bay_folders())
+        wanted = {place.rpartition("/")[2] for place in places}
+        names = os.listdir(self._folder)  # noqa: PTH208  a Path for each name is slow here
+        found = {name for name in names if name.startswith(("slot-", "ie-", "drive-"))}
+        if wrong := sorted(wanted ^ found):
             raise LibraryOffline(
                 f"The virtual library at {self.root} is not of the shape asked for: {wrong[0]} is "
-                f"{'missing' if self._folder / wrong[0] in wanted else 'too many'}.",
+                f"{'missing' if wrong[0] in wanted else 'too many'}.",
                 remedy="correct [library], or add what is missing with `tapeflow library create`",
             )
 
@@ -221,30 +236,50 @@ class VirtualLibrary:
             )
         return self._bays[drive]
 
-    def _bay_folders(self) -> list[Path]:
-        return [bay.folder for bay in self._bays]
+    def _bay_folders(self) -> list[str]:
+        return [str(bay.folder) for bay in self._bays]
 
-    def _all_folders(self) -> list[Path]:
-        return [*self._slots, *self._doors, *self._bay_folders(), self._dock]
+    def _all_folders(self) -> list[str]:
+        return [*self._slots, *self._doors, *self._bay_folders(), str(self._dock)]
+
+    def _all_barcodes(self) -> set[str]:
+        return {image.stem for folder in self._all_folders() for image in images_in(Path(folder))}
+
+    def _move(self, image: Path, folder: Path) -> Path:
+        """Move an image, and note where to."""
+        moved = move_image(image, folder)
+        noted = self._last / image.stem
+        with contextlib.suppress(OSError):  # it saves a search, no more
+            self._last.mkdir(exist_ok=True)
+            noted.write_text(folder.name, "ascii")
+        return moved
 
     def _find(self, barcode: str) -> Path | None:
-        """Return the image of ``barcode``, in an element or on the dock; Refused if it is twice."""
+        """Return the image of ``barcode``, in an element or on the dock.
+
+        Refused if it is at two places, which is looked for where it is not noted, or not found
+        where it was.
+        """
         check_barcode(barcode)
-        found = [f for f in self._all_folders() if (f / f"{barcode}.tap").exists()]
+        with contextlib.suppress(OSError, ValueError):
+            place = (self._last / barcode).read_text("ascii")
+            parent = self._dock if place == self._dock.name else self._folder / place
+            if (parent / f"{barcode}{IMAGE_SUFFIX}").exists():
+                return parent / f"{barcode}{IMAGE_SUFFIX}"
+        found = holding(self._all_folders(), f"{barcode}{IMAGE_SUFFIX}")
         if len(found) > 1:
+            places = " and in ".join(image.parent.name for image in found)
             raise Refused(
-                f"The volume {barcode} is in {' and in '.join(f.name for f in found)}.",
+                f"The volume {barcode} is in {places}.",
                 remedy="find out which is the true one, and move the other out of the library",
                 volume=barcode,
             )
-        return found[0] / f"{barcode}.tap" if found else None
+        return found[0] if found else None
 
     def _find_inside(self, barcode: str) -> Path:
         image = self._find(barcode)
         if image is None or image.parent == self._dock:
-            raise VolumeAbsent(
-                f"The volume {barcode} is not in the library.", remedy="recall it", volume=barcode
-            )
+            raise _absent(barcode)
         return image
 
     def _check_reachable(self, image: Path, bay: Bay) -> None:
@@ -255,17 +290,27 @@ class VirtualLibrary:
                 raise DriveBusy(
                     f"The volume {image.stem} is in drive {other.number}.", volume=image.stem
                 )
-        if image.parent in self._doors and not self._free_slots():
+        if str(image.parent) in self._doors and not self._free_slots(1):
             raise _no_slot(f"for {image.stem}")
 
-    def _free_slots(self) -> list[Path]:
-        """Return the empty slots, but for as many as the volumes in drives need to come back."""
+    def _free_slots(self, wanted: int) -> list[Path]:
+        """Return up to ``wanted`` empty slots; as many more stay for the volumes in drives."""
         loaded = sum(bay.image() is not None for bay in self._bays)
-        empty = [slot for slot in self._slots if not images_in(slot)]
-        return empty[loaded:]
+        empty = list(islice(self._empty_slots(), loaded + wanted))
+        return empty[: max(0, len(empty) - loaded)]
+
+    def _empty_slots(self) -> Iterator[Path]:
+        """Yield the empty slots, beginning where the last search found the first of them."""
+        first = self._first_empty
+        order = chain(range(first, len(self._slots)), range(first))
+        empty = (n for n in order if not images_in(Path(self._slots[n])))
+        for place, number in enumerate(empty):
+            if place == 0:
+                self._first_empty = number
+            yield Path(self._slots[number])
 
     def _free_door(self) -> Path:
-        for door in self._doors:
+        for door in map(Path, self._doors):
             if not images_in(door):
                 return door
         raise Refused(
@@ -273,18 +318,26 @@ class VirtualLibrary:
         )
 
     def _put_back(self, bay: Bay) -> None:
+        """Put the volume in a drive where it came from, or where that is taken, elsewhere."""
         image = bay.image()
         if image is None:
             return
-        for slot in self._slots:
-            if not images_in(slot):
-                rehome_faults(move_image(image, slot), self._all_folders())
-                return
-        raise _no_slot(f"for {image.stem} in drive {bay.number}")
+        home = self._homes.pop(bay.number, None)
+        if home is None or str(home) in self._doors or images_in(home):
+            home = next(self._empty_slots(), None)
+        if home is None:
+            raise _no_slot(f"for {image.stem} in drive {bay.number}")
+        self._move(image, home)
 
     def _forget(self, drive: int) -> None:
         if mount := self._mounts.pop(drive, None):
             mount.close()
+
+
+def _absent(barcode: str) -> VolumeAbsent:
+    return VolumeAbsent(
+        f"The volume {barcode} is not in the library.", remedy="recall it", volume=barcode
+    )
 
 
 def _no_slot(what: str) -> Refused:

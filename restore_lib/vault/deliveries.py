@@ -28,6 +28,8 @@ from restore_lib.vault.documents import Acknowledgement, DeliveryNote
 from restore_lib.vault.ledger import Ledger
 from restore_lib.vault.recalls import ask_again
 
+AT_ONCE = 200
+"""How many volumes of a delivery are taken in before they are entered in the catalog."""
 _ASKED = frozenset({ShipmentState.DRAFT, ShipmentState.PICK_LISTED})
 _RECALLED = (Custody.VAULT, Custody.VAULTRETRIEVE)
 _UNLISTED = "not on the delivery note"
@@ -159,10 +161,23 @@ def _bring_in(ledger: Ledger, barcodes: Sequence[str]) -> None:
 
 
 def _take_in(visit: Visit, shipment_id: int) -> ReceiveResult:
-    """Admit what a delivery brought into the library, and close the shipment once all is in."""
-    with visit.site.catalog.read() as connection:
-        names = [line.barcode for line in shipments.lines_of(connection, shipment_id)]
-        arrived = _arrived(volumes.volumes(connection, names))
+    """Admit what a delivery brought into the library, and close the shipment once all is in.
+
+    Some volumes are entered at a time, so that they may be read while the others come in, and what
+    two runs do twice when both are at it stays little.
+    """
+    result = ReceiveResult()
+    while True:
+        with visit.site.catalog.read() as connection:
+            names = [line.barcode for line in shipments.lines_of(connection, shipment_id)]
+            arrived = _arrived(volumes.volumes(connection, names))[:AT_ONCE]
+        result += _admit(visit, shipment_id, arrived)
+        if len(arrived) < AT_ONCE:
+            return result
+
+
+def _admit(visit: Visit, shipment_id: int, arrived: Sequence[str]) -> ReceiveResult:
+    """Admit some volumes of a shipment, and enter what came of it."""
     admitted: list[str] = []
     vanished: list[str] = []
     failure: TapeflowError | None = None

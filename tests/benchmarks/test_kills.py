@@ -73,13 +73,13 @@ def test_a_method_that_is_said_to_read_and_changes_is_seen(
 ) -> None:
     library = SCENARIOS["library"]
     library.prepare(tmp_path / "site")
-    inventory = VirtualLibrary.inventory
+    loaded = VirtualLibrary.loaded
 
     def changes(self: VirtualLibrary) -> Any:
         (self.root / "dock" / "counted").touch()
-        return inventory(self)
+        return loaded(self)
 
-    monkeypatch.setattr(VirtualLibrary, "inventory", changes)
+    monkeypatch.setattr(VirtualLibrary, "loaded", changes)
     with pytest.raises(RuntimeError, match="failed by itself"):
         library.watched(tmp_path / "site")
 
@@ -168,12 +168,12 @@ def test_the_command_tells_what_it_found(
     assert kills.main(["--scenario", "library", "--most", "2", "--json"]) == 0
     [told] = json.loads(capfd.readouterr().out)
     assert (told["scenario"], told["failures"]) == ("library", [])
-    assert told["kills"] == len(told["boundaries"]) == 8
-    assert sum(told["boundaries"].values()) == 12
+    assert told["kills"] == len(told["boundaries"]) == 10
+    assert sum(told["boundaries"].values()) == 18
     monkeypatch.setattr(Scenario, "again", lambda self, root: 1 / 0)
     assert kills.main(["--scenario", "library", "--most", "1"]) == 1
     said = capfd.readouterr().out
-    assert "library: 12 boundaries, " in said
+    assert "library: 18 boundaries, " in said
     assert "ZeroDivisionError" in said
 
 

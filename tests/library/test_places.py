@@ -10,10 +10,10 @@ from restore_lib.errors import LibraryOffline, Refused, VolumeAbsent
 from restore_lib.library.places import (
     check_barcode,
     create_blank,
+    holding,
     images_in,
     locked,
     move_image,
-    rehome_faults,
 )
 
 
@@ -89,22 +89,31 @@ def test_blank_never_overwrites(here: Path) -> None:
     assert (here / "A.tap").read_bytes() == b"data"
 
 
-def test_stray_faults_come_home(here: Path, there: Path) -> None:
+def test_faults_that_an_earlier_move_left_behind_are_no_longer_in_effect(
+    here: Path, there: Path
+) -> None:
     create_blank(here, "A")
     (there / "A.faults.json").write_text("stray")
     (there / "B.faults.json").write_text("of another volume")
-    rehome_faults(here / "A.tap", [here, there])
-    assert (here / "A.faults.json").read_text() == "stray"
-    assert [p.name for p in there.iterdir()] == ["B.faults.json"]
+    move_image(here / "A.tap", there)
+    assert sorted(p.name for p in there.iterdir()) == ["A.tap", "B.faults.json"]
 
 
-def test_faults_at_home_win_over_stray_ones(here: Path, there: Path) -> None:
+def test_faults_of_the_image_win_over_those_left_behind(here: Path, there: Path) -> None:
     create_blank(here, "A")
-    (here / "A.faults.json").write_text("home")
+    (here / "A.faults.json").write_text("its own")
     (there / "A.faults.json").write_text("stray")
-    rehome_faults(here / "A.tap", [here, there])
-    assert (here / "A.faults.json").read_text() == "home"
-    assert list(there.iterdir()) == []
+    move_image(here / "A.tap", there)
+    assert (there / "A.faults.json").read_text() == "its own"
+    assert list(here.iterdir()) == []
+
+
+def test_holding(here: Path, there: Path) -> None:
+    create_blank(here, "A")
+    create_blank(here, "AB")
+    assert holding([str(here), str(there)], "A.tap") == [here / "A.tap"]
+    create_blank(there, "A")
+    assert holding([str(here), str(there)], "A.tap") == [here / "A.tap", there / "A.tap"]
 
 
 def test_lock_is_held_by_one_at_a_time(here: Path) -> None:

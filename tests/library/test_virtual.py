@@ -1,11 +1,14 @@
 """The virtual library as folders: shape, room, strays, doubles, and a crash at every rename."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from restore_lib.errors import LibraryOffline, MediumError, Refused
+from restore_lib.errors import LibraryOffline, Refused
+from restore_lib.library import virtual
 from restore_lib.library.base import ElementKind
 from restore_lib.library.faults import Faults, read_faults, write_faults
 from restore_lib.library.virtual import VirtualLibrary
@@ -29,7 +32,7 @@ def test_layout(library: VirtualLibrary) -> None:
     library.export("VT0003")
     assert images(library) == {"VT0001": "slot-0001", "VT0002": "drive-1", "VT0003": "dock"}
     assert sorted(p.name for p in (library.root / "library").iterdir()) == [
-        ".robot", "drive-0", "drive-1", "ie-01", "ie-02",
+        ".last", ".robot", "drive-0", "drive-1", "ie-01", "ie-02",
         *(f"slot-000{n}" for n in range(1, 7)),
     ]  # fmt: skip
 
@@ -163,32 +166,27 @@ def test_faults_follow_their_volume(library: VirtualLibrary) -> None:
     ]
 
 
-def test_faults_that_a_crash_left_behind_are_in_effect_at_load(library: VirtualLibrary) -> None:
-    write_faults(library.root / "dock" / "VT0001.tap", Faults(unreadable=True))
-    drive = library.load("VT0001", 0, token=1)
-    with pytest.raises(MediumError, match="VT0001"):
-        drive.read()
-
-
 class Crash(BaseException):
     """Stands for a kill at this very instant."""
 
 
-@pytest.mark.parametrize("survived", range(12))
-def test_crash_at_each_rename(
+@pytest.mark.parametrize("survived", range(24))
+def test_crash_at_each_step_of_a_move(
     library: VirtualLibrary, survived: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = Faults(capacity_bytes=999)
     write_faults(library.root / "library" / "slot-0001" / "VT0001.tap", faults)
-    real = Path.rename
     left = survived
 
-    def rename(self: Path, target: Path) -> Path:
-        nonlocal left
-        if left == 0:
-            raise Crash
-        left -= 1
-        return real(self, target)
+    def dying(real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **named: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise Crash
+            left -= 1
+            return real(*arguments, **named)
+
+        return step
 
     def carry(machine: VirtualLibrary) -> None:
         machine.export("VT0001")
@@ -197,16 +195,61 @@ def test_crash_at_each_rename(
         machine.unload(0, token=1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", rename)
+        for name in ("rename", "unlink", "hardlink_to"):
+            patch.setattr(Path, name, dying(getattr(Path, name)))
         with pytest.raises(Crash):
             carry(library)
     again = reopened(library)
     assert set(images(again)) == {"VT0001", "VT0002", "VT0003"}
+    [image] = library.root.rglob("VT0001.tap")
+    assert read_faults(image) == faults
     again.unload(0, token=1)
     carry(again)
     place = library.root / "library" / images(again)["VT0001"]
     assert place.name.startswith("slot")
     assert read_faults(place / "VT0001.tap") == faults
-    assert len(list(library.root.rglob("*.faults.json"))) == 1
     kinds = {e.barcode: e.kind for e in again.inventory() if e.barcode}
     assert set(kinds.values()) == {ElementKind.STORAGE}
+
+
+def test_a_volume_goes_back_to_its_slot_or_to_another_where_that_is_taken(
+    library: VirtualLibrary,
+) -> None:
+    library.export("VT0001")
+    library.load("VT0003", 0, token=1)
+    library.unload(0, token=1)
+    assert images(library)["VT0003"] == "slot-0003"
+    library.load("VT0003", 0, token=1)
+    shutil.copy(library.root / "dock" / "VT0001.tap", library.root / "library/slot-0003/XX0001.tap")
+    library.unload(0, token=1)
+    assert images(library)["VT0003"] == "slot-0001"
+
+
+def test_loaded_tells_what_is_in_which_drive(library: VirtualLibrary) -> None:
+    assert library.loaded() == {}
+    library.load("VT0002", 1, token=1)
+    assert reopened(library).loaded() == {1: "VT0002"}
+
+
+def test_a_volume_that_a_person_has_moved_is_found(library: VirtualLibrary) -> None:
+    library.load("VT0001", 0, token=1)
+    library.unload(0, token=1)
+    image = library.root / "library" / "slot-0001" / "VT0001.tap"
+    image.rename(library.root / "library" / "slot-0005" / "VT0001.tap")
+    library.load("VT0001", 1, token=1)
+    assert images(library)["VT0001"] == "drive-1"
+    (library.root / "library" / ".last" / "VT0001").unlink()
+    assert reopened(library).load("VT0001", 1, token=2).barcode() == "VT0001"
+
+
+def test_a_volume_is_found_where_it_was_without_a_search(
+    library: VirtualLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.export("VT0001")
+    monkeypatch.setattr(virtual, "holding", lambda *_: pytest.fail("all places were searched"))
+    again = reopened(library)
+    again.admit("VT0001")
+    again.load("VT0001", 0, token=1)
+    again.unload(0, token=1)
+    again.export("VT0001")
+    assert images(again)["VT0001"] == "dock"

@@ -40,7 +40,7 @@ READING: dict[type, frozenset[str]] = {
             "recommended_order",
         }
     ),
-    Library: frozenset({"inventory", "dock"}),
+    Library: frozenset({"inventory", "loaded", "dock"}),
 }
 
 _PATHS = {

@@ -73,8 +73,13 @@ def noted(log: Path) -> tuple[str, ...]:
 def made_watched(
     root: Path, log: Path, step: int | None, factory: Callable[..., object], *arguments: object
 ) -> object:
-    """Make a worker's object in a process that is watched from then on."""
-    Watch(root, Counter(log, step).reached)
+    """Make a worker's object in a process that is watched from then on.
+
+    The one that takes the place of a killed one is not.
+    """
+    told = log.read_text("utf-8").splitlines() if log.exists() else []
+    if len(told) != step:
+        Watch(root, Counter(log, step).reached)
     return factory(*arguments)
 
 

@@ -7,6 +7,7 @@ import pytest
 from restore_lib.errors import Refused
 from restore_lib.library.virtual import VirtualLibrary
 from restore_lib.model.volume import Custody, Flag, Health, Reason
+from restore_lib.vault import deliveries
 from restore_lib.vault.documents import DeliveryNote
 from restore_lib.vault.outbound import plan_vault_out, send_out
 from restore_lib.vault.recalls import recall
@@ -270,3 +271,24 @@ def test_a_volume_that_vanishes_between_scan_and_shelf_is_lost(
     assert [s["state"] for s in vaulted.shipments() if s["way"] == "in"] == [
         "closed_with_exceptions"
     ]
+
+
+def test_of_a_large_delivery_the_first_volumes_are_here_while_others_come_in(
+    vaulted: VaultWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "AT_ONCE", 1)
+    first, second = neighbours(vaulted)
+    ids = ask(vaulted, first, second)
+    vaulted.vendor_works()
+    admit = VirtualLibrary.admit
+    seen: list[tuple[str, Custody]] = []
+
+    def watched(self: VirtualLibrary, barcode: str) -> None:
+        seen.append((barcode, vaulted.volumes()[first].custody))
+        admit(self, barcode)
+
+    monkeypatch.setattr(VirtualLibrary, "admit", watched)
+    assert receive(vaulted.site, "ann").received == (first, second)
+    assert seen == [(first, Custody.ONSITERETRIEVE), (second, Custody.MOUNTABLE)]
+    assert shipment(vaulted, ids[0])["state"] == "closed"
+    vaulted.check_books()
