@@ -189,10 +189,16 @@ def _is_sound(row: Any) -> bool:
 
 
 def _damaged_versions(places: Sequence[tuple[str, list[int]]]) -> Select[Any]:
-    """Return the versions with an extent in one of these places."""
+    """Return the versions with an extent in one of these places.
+
+    A disaster may have thousands of sets, which differ in few ways: a condition for each of these.
+    """
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for set_id, positions in places:
+        alike.setdefault(tuple(positions), []).append(set_id)
     there: list[ColumnElement[bool]] = [
-        and_(stripes.c.tape_set == set_id, extents.c.position.in_(positions))
-        for set_id, positions in places
+        and_(stripes.c.tape_set.in_(sets), extents.c.position.in_(positions))
+        for positions, sets in alike.items()
     ]
     return (
         select(extents.c.version_id)

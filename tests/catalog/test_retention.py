@@ -93,6 +93,21 @@ def test_what_lies_on_the_sound_volumes_of_a_lost_set_is_good(catalog: Catalog) 
         assert retention.survey(connection, "live").damaged == {1}
 
 
+def test_thousands_of_lost_sets_are_looked_at(catalog: Catalog) -> None:
+    row = {"policy": "gold", "k": 2, "m": 1, "block_size": 4096, "recipients": [], "stripes": 1}
+    row |= {"state": SetState.CLOSED, "created_at": AT}
+    with catalog.write() as connection:
+        rp_id, held = back_up(connection, {b"a": b"1", b"b": b"2"})
+        back_up(connection, {b"b": b"new"})
+        harm(connection, held, 0, 1)
+        connection.execute(
+            insert(tables.tape_sets), [row | {"id": f"lost-{number:05}"} for number in range(3000)]
+        )
+        found = retention.survey(connection, "live")
+        assert found.damaged == {rp_id, rp_id + 1}
+        assert [(each.objects, each.names) for each in found.fragile] == [(1, (b"b",))]
+
+
 def test_objects_that_fared_alike_are_counted_together(catalog: Catalog) -> None:
     with catalog.write() as connection:
         contents = {b"%d" % n: b"1" for n in range(9)}
