@@ -145,8 +145,13 @@ def _engine(url: str) -> Engine:
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:
-    """Be told times in UTC: in another zone the last of year 9999 is more than Python can hold."""
+    """Set what holds for the whole session.
+
+    Times are told in UTC: in another zone the last of year 9999 is more than Python can hold. The
+    temporary tables of a plan stay in memory, which only sessions take that have such tables.
+    """
     connection.execute("SET TIME ZONE 'UTC'")
+    connection.execute("SET temp_buffers = '128MB'")
     connection.commit()
 
 

@@ -69,19 +69,22 @@ class Use:
     size: int
 
 
-def any_wanted(connection: Connection) -> bool:
-    """Return whether anything is to be planned or named as unrestorable."""
-    return connection.execute(select(wanted.c.id).limit(1)).first() is not None
+def count_wanted(connection: Connection) -> int:
+    """Return how many objects are to be planned or named as unrestorable."""
+    return connection.execute(select(func.count()).select_from(wanted)).scalar_one()
 
 
-def take_up_pending(connection: Connection, request_id: int) -> bool:
-    """Put a request's items that have no batch and no end among the wanted; False: it has none."""
+def any_pending(connection: Connection, request_id: int) -> bool:
+    """Return whether a request has items that have no batch and no end."""
+    pending = select(items.c.id).where(*_pending(request_id)).limit(1)
+    return connection.execute(pending).first() is not None
+
+
+def take_up_pending(connection: Connection, request_id: int) -> None:
+    """Put a request's items that have no batch and no end among the wanted."""
     names = ["id", *_KEPT, "attempts", "error_code", "source_id"]
     pending = select(*(items.c[name] for name in names)).where(*_pending(request_id))
-    if connection.execute(pending.limit(1)).first() is None:
-        return False
     connection.execute(insert(wanted).from_select(names, pending.order_by(items.c.id)))
-    return True
 
 
 def demands(connection: Connection) -> Iterator[Demand]:

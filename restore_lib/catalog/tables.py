@@ -5,8 +5,10 @@ A version of an object is live in the recovery points from ``first_rp`` up to, n
 that is not committed are invisible to restores.
 
 The ``source_id`` of an item is the version that is read for it, where that is another one than its
-own with the same content. Its request and batch are no foreign keys: a plan makes them in the same
-transaction, and to check them row by row would take as long as the whole plan of a million items.
+own with the same content. Its request, batch and version are no foreign keys, since to check them
+row by row would take as long as the whole plan of a million items: a plan makes the first two in
+the same transaction, which holds all versions (``liveness.hold``), and with a version goes what
+ended items still say of it.
 """
 
 from sqlalchemy import (
@@ -306,7 +308,7 @@ items = Table(
     _id(),
     Column("request_id", Id, nullable=False),
     Column("key", LargeBinary, nullable=False),
-    Column("version_id", ForeignKey("versions.id"), index=True),
+    Column("version_id", Id, index=True),
     Column("source_id", BigInteger),
     Column("loss_class", String(32), nullable=False),
     Column("batch_id", Id, index=True),

@@ -51,7 +51,6 @@ def find_ways(connection: Connection) -> None:
     analyze(connection, wanted)
     _own_ways(connection)
     _never_backed_up(connection)
-    analyze(connection, ways)
     _find_copies(connection)
     _ways_over_copies(connection)
     analyze(connection, ways)
@@ -102,19 +101,24 @@ def _never_backed_up(connection: Connection) -> None:
 def _find_copies(connection: Connection) -> None:
     """Note the other versions with the same content, in its order: so each page is read once.
 
-    Outer joins alone keep SQLite, which counts no rows, from beginning at the largest table.
+    Where a copy was to be read so far, the object's own version is always one of the others. Outer
+    joins alone keep SQLite, which counts no rows, from beginning at the largest table.
     """
+    columns = ["item_id", "version_id", "tries", "error"]
+    own = select(
+        wanted.c.id, wanted.c.version_id, wanted.c.attempts, func.coalesce(wanted.c.error_code, "")
+    ).where(_IS_PENDING, wanted.c.source_id != wanted.c.version_id)
+    connection.execute(insert(copies).from_select(columns, own))
     asked = (
         select(
-            wanted.c.size,
             wanted.c.sha256,
-            ways.c.item_id,
-            ways.c.version_id,
-            ways.c.tries,
-            ways.c.error,
+            wanted.c.version_id.label("own_id"),
+            wanted.c.id.label("item_id"),
+            func.coalesce(wanted.c.source_id, wanted.c.version_id).label("version_id"),
+            wanted.c.attempts.label("tries"),
+            func.coalesce(wanted.c.error_code, "").label("error"),
         )
-        .select_from(ways.join(wanted, wanted.c.id == ways.c.item_id))
-        .where(ways.c.version_id.is_not(None))
+        .where(_IS_PENDING, wanted.c.version_id.is_not(None))
         .order_by(wanted.c.sha256)
         .subquery("asked")
     )
@@ -128,9 +132,11 @@ def _find_copies(connection: Connection) -> None:
     query = (
         select(asked.c.item_id, copy_id, asked.c.tries, asked.c.error)
         .select_from(joined)
-        .where(func.coalesce(copy_id, asked.c.version_id) != asked.c.version_id)
+        .where(
+            func.coalesce(copy_id, asked.c.version_id) != asked.c.version_id,
+            copy_id != asked.c.own_id,
+        )
     )
-    columns = ["item_id", "version_id", "tries", "error"]
     connection.execute(insert(copies).from_select(columns, query))
     analyze(connection, copies)
 
@@ -178,7 +184,7 @@ def _same_content(asked: Subquery) -> Select[Any]:
     one = versions.alias("one")
     return (
         select(one.c.id)
-        .where(one.c.sha256 == asked.c.sha256, one.c.size == asked.c.size)
+        .where(one.c.sha256 == asked.c.sha256)
         .order_by(one.c.id)
         .limit(_COPIES + 1)
         .correlate(asked)

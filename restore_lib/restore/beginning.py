@@ -43,8 +43,11 @@ def begin(site: Site, batch_id: int, runner: str | None = None) -> Begun | Batch
         batch = _begin(connection, site, batch, request)
         if batch.state is not BatchState.RUNNING:
             return batch
-        repacks.give_back_moved(connection, batch_id, batch.volumes)
-        return Begun(batch, request, batches.batch_items(connection, batch_id))
+        items = batches.batch_items(connection, batch_id)
+        # What is moved after this look stays readable where the items say until the batch ends.
+        while repacks.give_back_moved(connection, batch_id, batch.volumes):
+            items = batches.batch_items(connection, batch_id)
+        return Begun(batch, request, items)
 
 
 def next_here(site: Site, batch: Batch, runner: str) -> int | None:

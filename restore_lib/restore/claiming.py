@@ -47,7 +47,7 @@ def claim(site: Site, runner: str) -> list[int]:
                 waves.settle_wave(connection, wave.id, site.clock.now())
             left = _claim(connection, site, runner)
         asked = {batch.request_id for batch in left}
-        priorities = {r.id: r.priority for r in requests.requests(connection) if r.id in asked}
+        priorities = {one: requests.request(connection, one).priority for one in asked}
     return [batch.id for batch in in_turn(left, priorities)]
 
 

@@ -2,14 +2,14 @@
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from datetime import datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from restore_lib.catalog import batches, reporting, requests, shipments, tables
+from restore_lib.catalog import batches, members, reporting, requests, shipments
 from restore_lib.catalog.batches import Batch
-from restore_lib.catalog.bulk import chunks
 from restore_lib.catalog.volumes import volumes
 from restore_lib.model.shipment import EXPECTED_LINES, Direction
 from restore_lib.model.states import BatchState
@@ -28,16 +28,18 @@ _COMING = frozenset({Custody.VAULTRETRIEVE, Custody.COURIERRETRIEVE})
 
 
 def forecast_plan(
-    site: Site, connection: Connection, planned: Sequence[Batch], asked: int
-) -> dict[str, Any]:
-    """Return the forecast of planned batches for ``asked`` objects, as a plan keeps it.
+    site: Site, connection: Connection, planned: Sequence[Batch], asked: int, beside: Executor
+) -> Future[dict[str, Any]]:
+    """Begin the forecast of planned batches for ``asked`` objects, as a plan keeps it.
 
+    The simulations are run by ``beside``; all that they need is read before this returns.
     Durations are in seconds: ``seconds`` until half, ``p95_seconds`` until 95 of 100 such restores
     have ended. Each of ``stages`` has for how long it goes on, by the same names, and when it has
     ended, as ``ends`` and ``p95_ends``.
     """
     work = work_of(connection, planned, site.clock.now(), asked)
-    return _plain(estimate(work, plant_of(site, work)))
+    plant = plant_of(site, work)
+    return beside.submit(lambda: _plain(estimate(work, plant)))
 
 
 def outlook(site: Site, request_id: int) -> dict[str, Any]:
@@ -107,34 +109,28 @@ def work_of(connection: Connection, planned: Sequence[Batch], now: datetime, obj
     wanted = {barcode for batch in planned for barcode in batch.volumes}
     wanted |= {batch.barcode for batch in planned if batch.barcode is not None}
     names = {v.tape_set for v in volumes(connection, wanted) if v.tape_set is not None}
-    members = volumes(connection, tape_sets=names) if names else []
-    known = {volume.barcode: volume for volume in members}
-    coming = _coming(connection, known.values(), now)
+    known = members.members_of(connection, sorted(names))
     return Work(
         jobs=[Job(b.volumes, b.objects, b.size, rebuilds=b.lost) for b in planned],
-        places=_places(connection, known.values()),
-        sets=_sets(connection, known.values()),
-        coming=coming,
+        places=_places(connection, known),
+        sets=_sets(connection, known),
+        coming=_coming(connection, known, now),
         starts=_second(now.time()),
         objects=objects,
     )
 
 
-def _sets(connection: Connection, members: Iterable[Volume]) -> dict[str, TapeSet]:
+def _sets(connection: Connection, known: Iterable[Volume]) -> dict[str, TapeSet]:
     held: dict[str, list[str]] = {}
-    for volume in members:
+    for volume in known:
         if volume.tape_set is not None and readable(volume):
             held.setdefault(volume.tape_set, []).append(volume.barcode)
-    table = tables.tape_sets.c
-    found: dict[str, TapeSet] = {}
-    for chunk in chunks(sorted(held)):
-        for name, k in connection.execute(select(table.id, table.k).where(table.id.in_(chunk))):
-            found[name] = TapeSet(k, tuple(held[name]))
-    return found
+    found = members.data_volumes(connection, sorted(held))
+    return {name: TapeSet(k, tuple(held[name])) for name, k in found.items()}
 
 
-def _coming(connection: Connection, members: Iterable[Volume], now: datetime) -> list[Coming]:
-    away = [volume.barcode for volume in members if volume.custody in _COMING]
+def _coming(connection: Connection, known: Iterable[Volume], now: datetime) -> list[Coming]:
+    away = [volume.barcode for volume in known if volume.custody in _COMING]
     if not away:
         return []
     held: dict[int, list[str]] = {}
@@ -154,9 +150,9 @@ def _coming(connection: Connection, members: Iterable[Volume], now: datetime) ->
     ]
 
 
-def _places(connection: Connection, members: Iterable[Volume]) -> dict[str, str]:
-    places = {volume.barcode: vault_of(volume.place) or HERE for volume in members}
-    leaving = [volume.barcode for volume in members if volume.custody is Custody.COURIER]
+def _places(connection: Connection, known: Sequence[Volume]) -> dict[str, str]:
+    places = {volume.barcode: vault_of(volume.place) or HERE for volume in known}
+    leaving = [volume.barcode for volume in known if volume.custody is Custody.COURIER]
     if leaving:
         lines = shipments.open_lines(connection, leaving, Direction.OUT)
         bound = {s.id: s.vault for s in shipments.find(connection, direction=Direction.OUT)}

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from restore_lib.catalog import batches, members, plan_tables, planning, ways
 from restore_lib.catalog.batches import NewBatch
+from restore_lib.catalog.liveness import hold
 from restore_lib.catalog.planning import NOWHERE, Demand, Use
 from restore_lib.catalog.volumes import volumes
 from restore_lib.errors import KeyUnusable
@@ -29,10 +30,14 @@ _PARTS = 5000
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What was decided: the choice of volumes, and those taken along in case one is bad."""
+    """What was decided: the choice of volumes, and those taken along in case one is bad.
+
+    ``batch_ids`` has (number, id) of each batch.
+    """
 
     choices: Choices
     spares: Spares
+    batch_ids: Sequence[tuple[int, int]]
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a plan tells about both."""
@@ -42,25 +47,10 @@ class Planned:
 def plan_wanted(
     connection: Connection, site: Site, request_id: int, take: TakeRedundancy
 ) -> Planned:
-    """Make the items of a new request of what is in ``plan_tables.wanted``, each in its batch."""
-    planned, batch_ids = _into_batches(connection, site, request_id, take)
-    planning.add_items(connection, batch_ids, LOST, site.clock.now())
-    return planned
+    """Decide about what is in ``plan_tables.wanted``, and add the batches of its request.
 
-
-def plan_pending(connection: Connection, site: Site, request_id: int) -> None:
-    """Put every pending item of a request into a batch, or name it as unrestorable."""
-    with plan_tables.planning(connection):
-        if not planning.take_up_pending(connection, request_id):
-            return
-        _, batch_ids = _into_batches(connection, site, request_id, TakeRedundancy.NEVER)
-        planning.update_items(connection, request_id, batch_ids, LOST, site.clock.now())
-
-
-def _into_batches(
-    connection: Connection, site: Site, request_id: int, take: TakeRedundancy
-) -> tuple[Planned, list[tuple[int, int]]]:
-    """Decide about all demands, and add the batches; return (number, id) of each of them."""
+    The items of a new request are made by ``add_items``, in the same transaction.
+    """
     ways.find_ways(connection)
     demands = list(planning.demands(connection))
     planner = _planner(connection, demands)
@@ -77,7 +67,26 @@ def _into_batches(
     numbered = list(_batches(connection, used, routes.by_number, limits))
     ids = batches.add_batches(connection, request_id, [batch for _, batch in numbered])
     numbers = [number for number, _ in numbered]
-    return Planned(choices, spares), list(zip(numbers, ids, strict=True))
+    return Planned(choices, spares, list(zip(numbers, ids, strict=True)))
+
+
+def add_items(connection: Connection, site: Site, planned: Planned) -> None:
+    """Make the items of what was planned, each in its batch or named as unrestorable."""
+    planning.add_items(connection, planned.batch_ids, LOST, site.clock.now())
+
+
+def plan_pending(connection: Connection, site: Site, request_id: int) -> None:
+    """Put every pending item of a request into a batch, or name it as unrestorable.
+
+    Where nothing is pending, this costs one query.
+    """
+    if not planning.any_pending(connection, request_id):
+        return
+    hold(connection)
+    with plan_tables.planning(connection):
+        planning.take_up_pending(connection, request_id)
+        planned = plan_wanted(connection, site, request_id, TakeRedundancy.NEVER)
+        planning.update_items(connection, request_id, planned.batch_ids, LOST, site.clock.now())
 
 
 class _Routes:
@@ -105,6 +114,7 @@ def _batches(
 ) -> Iterator[tuple[int, NewBatch]]:
     """Yield batches with their numbers: the route's, or that of a part where a route is cut."""
     number = len(routes)
+    indexed = False
     for use in used:
         if use.route == NOWHERE:
             continue
@@ -112,6 +122,9 @@ def _batches(
         if limits.allow(use.objects, use.size, TIMES):
             yield use.route, batch_of(route, use.objects, use.size, TIMES)
             continue
+        if not indexed:
+            plan_tables.index_routes(connection)
+            indexed = True
         held: list[int] = []
         parts: list[int] = []
         for part in cut(planning.in_reading_order(connection, use.route), limits, TIMES):

@@ -1,6 +1,7 @@
 """Select and plan: from what a person asks for to a durable plan, or to one that is only shown."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ from restore_lib.model.states import (
 )
 from restore_lib.model.volume import Reason, Volume
 from restore_lib.restore.outlook import forecast_plan
-from restore_lib.restore.planning import plan_wanted
+from restore_lib.restore.planning import add_items, plan_wanted
 from restore_lib.site import Site
 
 _NAMED = 1000
@@ -86,10 +87,16 @@ def plan_restore(
     with site.catalog.write() as connection:
         hold(connection)
         with plan_tables.planning(connection):
-            request_id = _select(connection, site, spec, actor)
+            request_id, asked = _select(connection, site, spec, actor)
             planned = plan_wanted(connection, site, request_id, spec.take_redundancy)
-        _check_keys(connection, site, request_id)
-        detail = _describe(connection, site, request_id) | planned.as_dict()
+            reads = batches.batches_of(connection, request_id=request_id)
+            _check_keys(connection, site, reads)
+            with ThreadPoolExecutor(1) as beside:
+                # The database makes the items, which leaves this process free to simulate.
+                forecast = forecast_plan(site, connection, reads, asked, beside)
+                add_items(connection, site, planned)
+        estimate = forecast.result()
+        detail = _describe(connection, request_id, reads, asked, estimate) | planned.as_dict()
         if dry_run:
             connection.rollback()
             return RestorePlan(None, detail)
@@ -123,7 +130,7 @@ def cancel_restore(site: Site, request_id: int, actor: str) -> Request:
         if request.state is RequestState.ENDED:
             raise Refused(
                 f"Restore request {request_id} has ended already.",
-                remedy="see what came of it with `tapeflow restore report`",
+                remedy=f"see what came of it with `tapeflow restore report {request_id}`",
             )
         at = site.clock.now()
         requests.change_request(
@@ -137,7 +144,8 @@ def cancel_restore(site: Site, request_id: int, actor: str) -> Request:
         return requests.request(connection, request_id)
 
 
-def _select(connection: Connection, site: Site, spec: RestoreSpec, actor: str) -> int:
+def _select(connection: Connection, site: Site, spec: RestoreSpec, actor: str) -> tuple[int, int]:
+    """Create the request and collect what it wants; return its id and the number of objects."""
     chosen = [spec.incident, spec.prefix, spec.keys]
     if sum(choice is not None for choice in chosen) != 1:
         raise Refused(
@@ -184,12 +192,13 @@ def _select(connection: Connection, site: Site, spec: RestoreSpec, actor: str) -
             alternates=has_alternates,
             into=plan_tables.wanted,
         )
-    if not planning.any_wanted(connection):
+    asked = planning.count_wanted(connection)
+    if not asked:
         raise Refused(
             f"No object of {store} is meant by this request.",
             remedy="check the names; `tapeflow backup show` tells what a recovery point holds",
         )
-    return request_id
+    return request_id, asked
 
 
 def _origin(connection: Connection, site: Site, spec: RestoreSpec) -> tuple[str, int | None]:
@@ -248,8 +257,8 @@ def _source(spec: RestoreSpec, rp_id: int | None) -> dict[str, Any]:
     return {"names": len(spec.keys or ()), "recovery_point": rp_id}
 
 
-def _check_keys(connection: Connection, site: Site, request_id: int) -> None:
-    needed = _barcodes(batches.batches_of(connection, request_id=request_id))
+def _check_keys(connection: Connection, site: Site, planned: Iterable[Batch]) -> None:
+    needed = _barcodes(planned)
     sets = {volume.tape_set for volume in volumes(connection, needed) if volume.tape_set}
     if not sets:
         return
@@ -263,12 +272,16 @@ def _check_keys(connection: Connection, site: Site, request_id: int) -> None:
             )
 
 
-def _describe(connection: Connection, site: Site, request_id: int) -> dict[str, Any]:
+def _describe(
+    connection: Connection,
+    request_id: int,
+    planned: Sequence[Batch],
+    asked: int,
+    estimate: Mapping[str, Any],
+) -> dict[str, Any]:
     counts = requests.count_items(connection, request_id)
     classes = requests.count_classes(connection, request_id)
-    planned = batches.batches_of(connection, request_id=request_id)
     wanted = {volume.barcode: volume for volume in volumes(connection, _barcodes(planned))}
-    asked = sum(counts.values())
     return {
         "counts": {
             "asked": asked,
@@ -280,7 +293,7 @@ def _describe(connection: Connection, site: Site, request_id: int) -> dict[str, 
         "bytes": sum(batch.size for batch in planned),
         "volumes": _volume_rows(planned, wanted),
         "batches": len(planned),
-        "estimate": forecast_plan(site, connection, planned, asked),
+        "estimate": estimate,
         "unrestorable": [
             display_key(key)
             for key in requests.keys_in(connection, request_id, ItemState.UNRESTORABLE, _NAMED)

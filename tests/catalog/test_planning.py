@@ -36,11 +36,11 @@ def wanted(connection: Connection) -> Iterator[tuple[int, Built]]:
     built = build(connection, WORLD, "age1x")
     request_id = requests.create_request(connection, VALUES)
     with plan_tables.planning(connection):
-        assert not planning.any_wanted(connection)
+        assert not planning.count_wanted(connection)
         requests.add_items_at(
             connection, request_id, "live", built.point, b"", into=plan_tables.wanted
         )
-        assert planning.any_wanted(connection)
+        assert planning.count_wanted(connection)
         ways.find_ways(connection)
         yield request_id, built
 
@@ -96,15 +96,15 @@ def test_only_what_is_still_pending_is_planned_anew(catalog: Catalog) -> None:
             planning.choose(connection, [(first, 0, 0), (second, 1, 0)])
             [batch_id] = new_batches(connection, request_id, 1)
             planning.add_items(connection, [(0, batch_id)], "lost", AT)
-        with plan_tables.planning(connection):
-            assert not planning.take_up_pending(connection, request_id)
+        assert not planning.any_pending(connection, request_id)
         connection.execute(
             update(tables.items)
             .where(tables.items.c.key != b"o0")
             .values(state=ItemState.PENDING, batch_id=None, attempts=1, error_code="bad")
         )
+        assert planning.any_pending(connection, request_id)
         with plan_tables.planning(connection):
-            assert planning.take_up_pending(connection, request_id)
+            planning.take_up_pending(connection, request_id)
             ways.find_ways(connection)
             found = list(planning.demands(connection))
             assert [(d.ways, d.tries, d.error) for d in found] == [

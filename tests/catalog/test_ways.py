@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from sqlalchemy import Connection, update
 
 from restore_lib.catalog import plan_tables, requests, tables, ways
@@ -20,7 +21,8 @@ def found(connection: Connection, *versions: Version) -> Iterator[list[Demand]]:
     yield [*_demands(connection, built.point)]
 
 
-def _demands(connection: Connection, point: int) -> Iterator[Demand]:
+def _demands(connection: Connection, point: int, source: int | None = None) -> Iterator[Demand]:
+    """Yield the demands of all that the point holds; ``source`` was to be read for each so far."""
     values = {
         "store": "live",
         "target": "live",
@@ -33,6 +35,7 @@ def _demands(connection: Connection, point: int) -> Iterator[Demand]:
     request_id = requests.create_request(connection, values)
     with plan_tables.planning(connection):
         requests.add_items_at(connection, request_id, "live", point, b"", into=plan_tables.wanted)
+        connection.execute(update(plan_tables.wanted).values(source_id=source))
         ways.find_ways(connection)
         yield from demands(connection)
 
@@ -72,6 +75,18 @@ def test_of_many_copies_a_few_are_looked_at(catalog: Catalog) -> None:
     with catalog.write() as connection, found(connection, *many) as made:
         [demand] = made
     assert 1 < len(demand.ways) <= 5
+
+
+@pytest.mark.parametrize("place", [0, 9])
+def test_where_a_copy_was_to_be_read_the_own_version_is_a_way_among_many(
+    catalog: Catalog, place: int
+) -> None:
+    versions = [Version(n, 1, ((0, 0),), "mirror") for n in range(9)]
+    versions.insert(place, Version(0, 1, ((1, 1),)))
+    with catalog.write() as connection:
+        built = build(connection, World(SETS, tuple(versions)), "age1x")
+        [demand] = _demands(connection, built.point, built.versions[5])
+    assert demand.ways == (("S0P0",), ("S1P1",))
 
 
 def test_what_is_uncommitted_or_on_volumes_that_are_given_up_is_no_copy(catalog: Catalog) -> None:

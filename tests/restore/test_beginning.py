@@ -2,9 +2,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, insert, select, update
 
-from restore_lib.catalog import batches, waves
-from restore_lib.catalog.batches import Batch
+from restore_lib.catalog import batches, tables, waves
+from restore_lib.catalog.batches import Batch, BatchItem
 from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.errors import DriveBusy, MediumError, StoreUnavailable
 from restore_lib.library.faults import Faults, write_faults
@@ -72,6 +73,26 @@ def test_a_batch_begins_with_all_that_it_needs(site: Site) -> None:
     assert (begun.batch.state, begun.batch.attempts) == (BatchState.RUNNING, 1)
     assert begun.request.id == request_id
     assert len(begun.items) == 30
+
+
+def test_what_is_moved_to_another_set_while_a_batch_begins_is_not_read_from_the_old_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(site)
+    [batch_id] = claim(site, "one")
+    look = batches.batch_items
+
+    def moving(connection: Connection, batch_id: int) -> list[BatchItem]:
+        rows = connection.execute(select(tables.tape_sets)).mappings().all()
+        if len(rows) == 1:
+            connection.execute(insert(tables.tape_sets).values({**rows[0], "id": "OTHER"}))
+            connection.execute(update(tables.stripes).values(tape_set="OTHER"))
+        return look(connection, batch_id)
+
+    monkeypatch.setattr(batches, "batch_items", moving)
+    begun = begin(site, batch_id, "one")
+    assert isinstance(begun, Begun)
+    assert begun.items == []
 
 
 def test_what_is_not_to_be_run_does_not_begin(site: Site) -> None:

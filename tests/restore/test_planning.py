@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from restore_lib.catalog import plan_tables, requests, tables
 from restore_lib.catalog.batches import batches_of
 from restore_lib.model.states import ItemState, TakeRedundancy
 from restore_lib.model.volume import Custody, Health, Reason
-from restore_lib.restore.planning import Planned, plan_pending, plan_wanted
+from restore_lib.restore.planning import Planned, add_items, plan_pending, plan_wanted
 from restore_lib.site import Site
 from restore_lib.tape.age import new_identity
 from tests.support.sites import make_site
@@ -63,6 +64,7 @@ def ask(
             connection, request_id, "live", built.point, b"", into=plan_tables.wanted
         )
         planned = plan_wanted(connection, site, request_id, take)
+        add_items(connection, site, planned)
     return request_id, planned
 
 
@@ -250,19 +252,50 @@ def test_a_mount_takes_no_longer_than_is_allowed(site: Site) -> None:
         assert [b.objects for b in batches_of(connection, request_id=request_id)] == [1, 1, 1]
 
 
+@contextmanager
+def statements(connection: Connection) -> Iterator[list[str]]:
+    """Give a list to which each statement that is run is added."""
+    noted: list[str] = []
+
+    def note(*arguments: object) -> None:
+        noted.append(str(arguments[2]))
+
+    event.listen(connection, "before_cursor_execute", note)
+    yield noted
+    event.remove(connection, "before_cursor_execute", note)
+
+
+def test_where_nothing_is_pending_one_query_tells_so(site: Site) -> None:
+    with site.catalog.write() as connection:
+        built = build(connection, World((SOUND,), (Version(0, 1, ((0, 0),)),)), recipient(site))
+        request_id, _ = ask(connection, site, built)
+        with statements(connection) as noted:
+            plan_pending(connection, site, request_id)
+    assert len(noted) == 1
+
+
+def test_versions_are_held_before_copies_of_them_are_chosen(site: Site) -> None:
+    with site.catalog.write() as connection:
+        built = build(connection, World((SOUND,), (Version(0, 1, ((0, 0),)),)), recipient(site))
+        request_id, _ = ask(connection, site, built)
+        connection.execute(update(tables.items).values(state=ItemState.PENDING, batch_id=None))
+        with statements(connection) as noted:
+            plan_pending(connection, site, request_id)
+    locks = [number for number, text in enumerate(noted) if "advisory_xact_lock_shared" in text]
+    if site.catalog.engine.dialect.name == "postgresql":
+        assert locks == [1]  # behind the question whether anything is pending
+    else:
+        assert locks == []
+
+
 def test_planning_takes_as_many_statements_for_many_objects_as_for_few(site: Site) -> None:
     counts: list[int] = []
     for number in (3, 60):
         versions = tuple(Version(key, key, ((0, key % 2),)) for key in range(number))
         with site.catalog.write() as connection:
             built = build(connection, World((SOUND,), versions), recipient(site))
-            statements: list[str] = []
-
-            def note(*arguments: object, into: list[str] = statements) -> None:
-                into.append(str(arguments[2]))
-
-            event.listen(connection, "before_cursor_execute", note)
-            ask(connection, site, built)
-            counts.append(len(statements))
+            with statements(connection) as noted:
+                ask(connection, site, built)
+            counts.append(len(noted))
             connection.rollback()
     assert counts[0] == counts[1]
