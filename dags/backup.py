@@ -30,8 +30,9 @@ with DAG(
     doc_md="""
 ### Backup
 Compares the policy's store with the newest recovery point, and writes what is new or changed to
-sets of tapes with parity. Every tape file is read back. The recovery point appears in `commit`,
-when all is in; until then restores do not see it.
+sets of tapes with parity. Every tape file is read back, unless the policy's `read_back` leaves that
+to the drives. The recovery point appears in `commit`, when all is in; until then restores do not
+see it.
 
 * `begin` plans the jobs, or takes up those that an earlier run left open.
 * `run_job` writes one share of the store; it holds a slot of the pool `tape_drives`. Killed and run

@@ -27,7 +27,7 @@ of one set share a box, seals the shipments and announces them to the vaults.
 * `wait` holds no worker. The receipts of couriers and vaults are worked through by `restore_wave`
   runs as they arrive, so that DAG must not be paused.
 * `arrived` fails when a shipment ended with exceptions: a volume was not in the library, or did not
-  reach its vault. `tapeflow vault list` names them.
+  reach its vault. `tapeflow vault list --all` names them.
 """,
     params={
         "policy": Param(
@@ -75,7 +75,7 @@ of one set share a box, seals the shipments and announces them to the vaults.
         show("Shipments", {str(number): state for number, state in states.items()})
         wrong = [number for number, state in states.items() if state != ShipmentState.CLOSED]
         if wrong:
-            msg = f"Shipments {wrong} did not arrive whole: see `tapeflow vault list`."
+            msg = f"Shipments {wrong} did not arrive whole: see `tapeflow vault list --all`."
             raise AirflowFailException(msg)
 
     sent: Any = send()

@@ -6,12 +6,11 @@ overrides the file. Credentials are in neither: AWS and SSH keep theirs.
 """
 
 import contextlib
-import difflib
 import os
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -32,11 +31,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from restore_lib.config_errors import explained
 from restore_lib.errors import ConfigError
 
 CONFIG_VARIABLE = "TAPEFLOW_CONFIG"
-_SECRETS = ("key", "recipient", "catalog")
-"""Words of names whose values are not shown: they may hold a secret key, or a password."""
 _CENTURY = timedelta(days=36525)
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -61,6 +59,8 @@ def _beside_file(path: Path, info: ValidationInfo) -> Path:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 FilePath = Annotated[Path, AfterValidator(_beside_file)]
+Place = tuple[tuple[str, ...], tuple[str, ...]]
+"""A service, and the parts of a path there."""
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 PolicyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
 """The names of a policy's tape sets, of at most 63 bytes, begin with it."""
@@ -107,6 +107,11 @@ class LocalStoreConfig(Section):
     kind: Literal["local"]
     path: FilePath
 
+    @property
+    def place(self) -> Place:
+        """Where it is, symbolic links followed."""
+        return ("local",), PurePosixPath(os.path.realpath(self.path)).parts
+
 
 class S3StoreConfig(Section):
     """A bucket of an S3 service; credentials come from the usual AWS configuration."""
@@ -116,6 +121,11 @@ class S3StoreConfig(Section):
     prefix: str = ""
     endpoint_url: str | None = None
     region: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it is; prefixes need not end at a slash, so their parts are letters."""
+        return ("s3", self.endpoint_url or "", self.bucket), tuple(self.prefix)
 
 
 class SftpStoreConfig(Section):
@@ -128,6 +138,11 @@ class SftpStoreConfig(Section):
     path: str
     known_hosts: FilePath
     key_file: FilePath | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        return ("sftp", self.host, str(self.port)), PurePosixPath(self.path).parts
 
 
 StoreConfig = Annotated[
@@ -278,7 +293,7 @@ class Config(BaseSettings):
         used = {policy.store for policy in self.policies.values()}
         used |= {name for policy in self.policies.values() for name in policy.alternates}
         for name in sorted(used):
-            if name == scratch or _overlap(self.stores[name], self.stores[scratch]):
+            if name == scratch or overlap(self.stores[name], self.stores[scratch]):
                 msg = f"drills.{drill}.scratch: it would empty {name!r}, which a policy uses"
                 raise ValueError(msg)
 
@@ -294,11 +309,11 @@ class Config(BaseSettings):
             yield f"drills.{name}.scratch", drill.scratch, self.stores
 
 
-def _overlap(one: StoreConfig, other: StoreConfig) -> bool:
-    if isinstance(one, LocalStoreConfig) and isinstance(other, LocalStoreConfig):
-        first, second = one.path.resolve(), other.path.resolve()
-        return first.is_relative_to(second) or second.is_relative_to(first)
-    return one == other
+def overlap(one: StoreConfig, other: StoreConfig) -> bool:
+    """Whether two stores are at the same place, or one is inside of the other."""
+    (service, path), (other_service, other_path) = one.place, other.place
+    shorter = min(len(path), len(other_path))
+    return service == other_service and path[:shorter] == other_path[:shorter]
 
 
 def config_path() -> Path:
@@ -327,7 +342,7 @@ def load_config(path: Path | None = None) -> Config:
             remedy="write lists and tables in it as JSON",
         ) from None
     except ValidationError as error:
-        raise _explain(path, error) from None
+        raise explained(path, error, _known_keys()) from None
 
 
 def _validate(raw: dict[str, Any], base: Path) -> Config:
@@ -368,31 +383,6 @@ def _absolute_catalog(config: Config, base: Path) -> Config:
         return config
     absolute = f"{scheme}{separator}{base / file}"
     return config.model_copy(update={"catalog": CatalogConfig(url=absolute)})
-
-
-def _explain(path: Path, error: ValidationError) -> ConfigError:
-    first = error.errors()[0]
-    loc = list(first["loc"])
-    if loc[:1] == ["stores"] and len(loc) > 2 and loc[2] in {"local", "s3", "sftp"}:
-        del loc[2]
-    where = ".".join(map(str, loc))
-    more = error.error_count() - 1
-    also = f" ({more} more after this one)" if more else ""
-    if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), n=1)
-        hint = (
-            f"did you mean {close[0]!r}?" if close else "remove it; docs/configuration.md lists all"
-        )
-        return ConfigError(f"{path}: unknown key {where!r}{also}.", remedy=hint)
-    if first["type"] == "missing":
-        return ConfigError(f"{path}: {where!r} is missing{also}.", remedy=f"set {where}")
-    secret = any(word in str(part) for part in first["loc"] for word in _SECRETS)
-    shown = "" if secret or isinstance(first["input"], dict) else f" = {first['input']!r}"
-    problem = first["msg"].removeprefix("Value error, ")
-    return ConfigError(
-        f"{path}: {where or 'the file'}{shown}: {problem}{also}.",
-        remedy="correct the value; docs/configuration.md describes it",
-    )
 
 
 def _known_keys() -> set[str]:

@@ -1,7 +1,9 @@
 """The tree of errors: stable codes, and what each says is to be done."""
 
+import ast
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,21 @@ def test_the_message_tells_the_remedy() -> None:
     assert error.context == {"volume": "V1", "attempt": "3"}
     assert str(DriveBusy("Drive 1 is taken.", remedy="wait")) == "Drive 1 is taken. Remedy: wait"
     assert str(Refused("No.")) == "No."
+
+
+def test_each_error_that_is_raised_has_a_remedy() -> None:
+    without = {kind.__name__ for kind in KINDS if not kind.default_remedy}
+    package = Path(errors.__file__).parent
+    bare = [
+        f"{path.relative_to(package)}:{node.lineno}"
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in without
+        and "remedy" not in {keyword.arg for keyword in node.keywords}
+    ]
+    assert bare == []
 
 
 def test_an_error_survives_the_way_to_another_process() -> None:

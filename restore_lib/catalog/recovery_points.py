@@ -157,7 +157,10 @@ def commit_recovery_point(
         .values(state=RecoveryPointState.COMMITTED, committed_at=at, summary=dict(summary))
     )
     if done.rowcount != 1:
-        raise InvalidTransition(f"Recovery point {rp_id} is not open.")
+        raise InvalidTransition(
+            f"Recovery point {rp_id} is not open.",
+            remedy="see `tapeflow backup list`; another process may have committed it",
+        )
 
 
 def add_jobs(

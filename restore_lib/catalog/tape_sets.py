@@ -285,7 +285,10 @@ def _assign(connection: Connection, set_id: str, position: int, barcode: str) ->
         .values(tape_set=set_id, position=position)
     )
     if done.rowcount != 1:
-        raise InvalidTransition(f"Volume {barcode} has been taken by another tape set.")
+        raise InvalidTransition(
+            f"Volume {barcode} has been taken by another tape set.",
+            remedy="run this again; it takes another volume",
+        )
 
 
 def _tape_set(connection: Connection, row: Row[Any]) -> TapeSet:

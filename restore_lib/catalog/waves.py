@@ -54,7 +54,10 @@ def open_wave(
             .values(wave_id=wave_id)
         ).rowcount
     if claimed != len(batch_ids):
-        raise InvalidTransition("Some batches went into another wave meanwhile.")
+        raise InvalidTransition(
+            f"Some batches of restore request {request_id} went into another wave meanwhile.",
+            remedy="claim again; it starts from what is free then",
+        )
     return wave_id
 
 

@@ -6,9 +6,9 @@ import typer
 
 from restore_lib.catalog import incidents
 from restore_lib.catalog.incidents import Incident, Loss
-from restore_lib.cli.output import facts, key_fields, print_json_list, table
+from restore_lib.cli.output import facts, print_json_list, table
 from restore_lib.cli.session import Json, group, opened
-from restore_lib.model.objects import display_key
+from restore_lib.model.objects import display_key, key_fields
 from restore_lib.model.states import LossClass
 from restore_lib.retention.expire import close_incident
 

@@ -1,6 +1,5 @@
 """What the command prints: results on stdout, everything else on stderr."""
 
-import base64
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from restore_lib.errors import TapeflowError
-from restore_lib.model.objects import display_key
 from restore_lib.model.verdict import Verdict
 
 EXIT_CODES = {
@@ -126,14 +124,6 @@ def size_text(size: float) -> str:
 def duration_text(seconds: float) -> str:
     """Return a duration as people read it: ``0.3 s``, ``1 day, 2:03:04``."""
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
-
-
-def key_fields(key: bytes) -> dict[str, str]:
-    """Return a name for JSON: as people read it, and byte for byte where that differs."""
-    shown = display_key(key)
-    if shown.encode() == key:
-        return {"key": shown}
-    return {"key": shown, "key_b64": base64.b64encode(key).decode()}
 
 
 def _plain(value: Any) -> Any:

@@ -1,24 +1,16 @@
 """`tapeflow restore`: plan → show → confirm → bring back → report."""
 
 import os
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
 from restore_lib.catalog import batches, requests, shipments
-from restore_lib.catalog.requests import Request
 from restore_lib.cli.executing import execute
-from restore_lib.cli.output import (
-    EXIT_CODES,
-    as_text,
-    duration_text,
-    facts,
-    size_text,
-    table,
-)
+from restore_lib.cli.output import EXIT_CODES, facts, table
+from restore_lib.cli.restore_text import NAMED, asked_for, ends, head, plan_text, stages
 from restore_lib.cli.session import (
     DryRun,
     Json,
@@ -32,12 +24,10 @@ from restore_lib.config import Duration
 from restore_lib.errors import Refused
 from restore_lib.model.states import Overwrite, Priority, TakeRedundancy
 from restore_lib.model.verdict import Verdict
-from restore_lib.restore.flow import is_ended
 from restore_lib.restore.outlook import outlook
 from restore_lib.restore.pausing import pause_restore, resume_restore
 from restore_lib.restore.report import build_report, write_report
 from restore_lib.restore.request import (
-    RestorePlan,
     RestoreSpec,
     cancel_restore,
     plan_restore,
@@ -45,7 +35,6 @@ from restore_lib.restore.request import (
 )
 
 app = group("Bring objects back from tape, each verified.")
-_NAMED = 20
 _CONCERNING = ("failed", "unrestorable", "kept", "unverified")
 
 
@@ -165,7 +154,7 @@ def resume(
     with opened(ctx, as_json=as_json) as session:
         found = resume_restore(session.site, request, session.actor)
         if release:
-            session.show(_head(found), f"Restore request {request} is {found.state}.")
+            session.show(head(found), f"Restore request {request} is {found.state}.")
             return
         run_to_end(session, request, timeout)
 
@@ -177,12 +166,12 @@ def list_requests(ctx: typer.Context, as_json: Json = False) -> None:
         with session.site.catalog.read() as connection:
             found = requests.requests(connection)
         session.show(
-            {"requests": [_head(request) for request in found]},
+            {"requests": [head(request) for request in found]},
             table(
                 ("id", "store", "target", "of", "state", "priority", "verdict", "created", "by"),
                 (
                     (
-                        *(r.id, r.store, r.target, _of(r), r.state, r.priority),
+                        *(r.id, r.store, r.target, asked_for(r), r.state, r.priority),
                         *(r.verdict, r.created_at, r.actor),
                     )
                     for r in found
@@ -205,10 +194,10 @@ def show(ctx: typer.Context, request: RequestId, as_json: Json = False) -> None:
         for batch in planned:
             states[batch.state] = states.get(batch.state, 0) + 1
         session.show(
-            _head(found)
+            head(found)
             | {"objects": items, "batches": states, "shipments": recalls, "plan": found.plan}
             | {"outlook": seen},
-            facts(_head(found) | _ends(seen)),
+            facts(head(found) | ends(seen)),
             "",
             facts({f"objects {state}": count for state, count in items.items() if count}),
             facts({f"batches {state}": count for state, count in states.items()}),
@@ -218,7 +207,7 @@ def show(ctx: typer.Context, request: RequestId, as_json: Json = False) -> None:
             )
             if recalls
             else "",
-            _stages(seen["stages"]),
+            stages(seen["stages"]),
         )
 
 
@@ -235,7 +224,7 @@ def pause(ctx: typer.Context, request: RequestId, as_json: Json = False) -> None
     with opened(ctx, as_json=as_json) as session:
         found = pause_restore(session.site, request, session.actor)
         session.show(
-            _head(found),
+            head(found),
             f"Restore request {request} is paused; `tapeflow restore resume {request}` goes on.",
         )
 
@@ -244,13 +233,8 @@ def pause(ctx: typer.Context, request: RequestId, as_json: Json = False) -> None
 def cancel(ctx: typer.Context, request: RequestId, as_json: Json = False) -> None:
     """Stop a restore: no batch of it is begun any more; what is restored stays restored."""
     with opened(ctx, as_json=as_json) as session:
-        if is_ended(session.site, request):
-            raise Refused(
-                f"Restore request {request} has ended already.",
-                remedy="see `tapeflow restore show`",
-            )
         found = cancel_restore(session.site, request, session.actor)
-        session.show(_head(found), f"Restore request {request} is cancelled.")
+        session.show(head(found), f"Restore request {request} is cancelled.")
 
 
 def run_to_end(session: Session, request_id: int, timeout: timedelta) -> None:
@@ -267,7 +251,7 @@ def show_report(session: Session, request_id: int) -> Verdict:
     named = [
         f"{what.replace('_', ' ')}: {each['key']}"
         for what in _CONCERNING
-        for each in found["names"][what][:_NAMED]
+        for each in found["names"][what][:NAMED]
     ]
     verdict = Verdict(found["verdict"])
     session.show(
@@ -278,73 +262,6 @@ def show_report(session: Session, request_id: int) -> Verdict:
         f"report: {paths.html}",
     )
     return verdict
-
-
-def plan_text(plan: RestorePlan) -> tuple[Any, ...]:
-    """Return a restore plan as people read it."""
-    detail = plan.detail
-    estimate = detail["estimate"]
-    return (
-        facts(
-            {
-                **{name.replace("_", " "): count for name, count in detail["counts"].items()},
-                "to read": size_text(detail["bytes"]),
-                "batches": detail["batches"],
-                "estimate": f"{duration_text(estimate['seconds'])}; 95 of 100 such restores end "
-                f"within {duration_text(estimate['p95_seconds'])}",
-                "choice": _choice_text(detail["selection"]),
-                "taken along": _spares_text(detail["redundancy"]),
-            }
-        ),
-        "",
-        table(
-            ("stage", "takes", "95 of 100 within", "ends after"),
-            (
-                (
-                    name,
-                    duration_text(stage["seconds"]),
-                    duration_text(stage["p95_seconds"]),
-                    duration_text(stage["ends"]),
-                )
-                for name, stage in estimate["stages"].items()
-                if stage["p95_seconds"]
-            ),
-        ),
-        "",
-        table(
-            ("volume", "tape set", "place", "custody", "batches", "objects", "size"),
-            (
-                (
-                    row["barcode"],
-                    row["tape_set"],
-                    row["place"],
-                    row["custody"],
-                    row["batches"],
-                    row["objects"],
-                    size_text(row["bytes"]),
-                )
-                for row in detail["volumes"]
-            ),
-        ),
-        *(f"can't be restored: {name}" for name in detail["unrestorable"][:_NAMED]),
-    )
-
-
-def _choice_text(made: Mapping[str, Any]) -> str:
-    """Return why these volumes are wanted, and how far from the cheapest choice that is."""
-    off = "" if made["gap"] < 0.0005 else f"; at most {made['gap']:.1%} off the cheapest choice"
-    return f"{made['why']}{off}"
-
-
-def _spares_text(spares: Mapping[str, Any]) -> str:
-    count = len(spares["volumes"])
-    if not spares["second_trip_chance"]:
-        return "none: no bad volume would cause a second trip to a vault"
-    before, left = spares["second_trip_chance"], spares["second_trip_chance_with"]
-    risk = f"a second trip to a vault has a chance of {before:.2%}"
-    if not count:
-        return f"none: {risk}"
-    return f"{count} volume{'s' if count > 1 else ''}: {risk} without, {left:.2%} with them"
 
 
 def _plan_and_ask(session: Session, spec: RestoreSpec, *, yes: bool) -> int:
@@ -362,49 +279,5 @@ def _plan_and_ask(session: Session, spec: RestoreSpec, *, yes: bool) -> int:
     return request_id
 
 
-def _ends(seen: dict[str, Any]) -> dict[str, Any]:
-    if seen["ends_at"] is None:
-        return {}
-    return {"ends, by now": seen["ends_at"], "95 of 100 by": seen["p95_ends_at"]}
-
-
-def _stages(found: dict[str, dict[str, float | None]]) -> Any:
-    """Return what stages were to take beside what they took so far, without those that are none."""
-    kinds = ("estimated_seconds", "p95_seconds", "actual_seconds")
-    return table(
-        ("stage", "estimate", "95 of 100 within", "so far"),
-        (
-            (name, *("-" if row[kind] is None else duration_text(row[kind] or 0) for kind in kinds))
-            for name, row in found.items()
-            if any(row[kind] for kind in kinds)
-        ),
-    )
-
-
 def _names(text: bytes, end: bytes) -> list[bytes]:
     return [name for name in text.split(end) if name]
-
-
-def _of(request: Request) -> str:
-    if request.source.get("prefix") == "":
-        return f"everything, recovery_point {request.rp_id}"
-    return ", ".join(f"{name} {as_text(value)}" for name, value in request.source.items())
-
-
-def _head(request: Request) -> dict[str, Any]:
-    return {
-        "request": request.id,
-        "store": request.store,
-        "target": request.target,
-        "of": _of(request),
-        "overwrite": request.overwrite,
-        "reason": request.reason,
-        "actor": request.actor,
-        "state": request.state,
-        "priority": request.priority,
-        "at_once": request.at_once,
-        "created_at": request.created_at,
-        "finished_at": request.finished_at,
-        "verdict": request.verdict,
-        "report": request.report,
-    }

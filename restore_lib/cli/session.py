@@ -14,7 +14,6 @@ from rich.console import RenderableType
 from restore_lib.cli.output import Invocation, console, print_json
 from restore_lib.cli.progress import Board
 from restore_lib.errors import Refused
-from restore_lib.model.verdict import Verdict
 from restore_lib.site import Site
 
 Json = Annotated[
@@ -85,11 +84,6 @@ def opened(ctx: typer.Context, *, as_json: bool = False) -> Iterator[Session]:
         yield Session(site, as_json=as_json)
     finally:
         site.close()
-
-
-def end_by(verdict: Verdict, codes: Mapping[Verdict, int]) -> None:
-    """End the command with the exit code of ``verdict``."""
-    raise typer.Exit(codes[verdict])
 
 
 def _user() -> str:

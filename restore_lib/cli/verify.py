@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from restore_lib.catalog import verifications
 from restore_lib.catalog.verifications import VolumeResult
 from restore_lib.cli.crew import Crew
-from restore_lib.cli.output import EXIT_CODES, key_fields, size_text, table
+from restore_lib.cli.output import EXIT_CODES, size_text, table
 from restore_lib.cli.session import DryRun, Json, group, opened
 from restore_lib.integrity.readable import ObjectOnVolume, Readability, objects_on
 from restore_lib.integrity.verify_media import (
@@ -19,7 +19,7 @@ from restore_lib.integrity.verify_media import (
     plan_verification,
     verify_volume,
 )
-from restore_lib.model.objects import display_key
+from restore_lib.model.objects import display_key, key_fields
 from restore_lib.model.verdict import Verdict
 from restore_lib.site import Site
 

@@ -1,6 +1,5 @@
 """What a drill showed: its restores measured against the policy's objectives, kept as JSON."""
 
-import errno
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +8,8 @@ from typing import Any
 
 from restore_lib.catalog.drills import Drill
 from restore_lib.catalog.requests import Request
-from restore_lib.errors import ConfigError, DiskFull
 from restore_lib.model.verdict import Verdict
-from restore_lib.vault.courier import write_atomically
+from restore_lib.restore.report import write_document
 
 FORMAT = 1
 
@@ -110,14 +108,7 @@ def write_evidence(folder: Path, evidence: Mapping[str, Any]) -> Path:
     """
     path = folder / f"drill-{evidence['drill']}.json"
     text = json.dumps(evidence, ensure_ascii=False, indent=1) + "\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        what = f"The evidence {path} can't be written: {error.strerror}."
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFull(what) from error
-        raise ConfigError(what, remedy="set [restore] reports to a folder of its own") from error
+    write_document(path, text)
     return path
 
 

@@ -1,15 +1,11 @@
 """The scratch store of a drill: never one that holds anything of value, and empty afterwards."""
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import PurePosixPath
 
-from restore_lib.config import Config, LocalStoreConfig, S3StoreConfig, StoreConfig
+from restore_lib.config import Config, overlap
 from restore_lib.errors import ObjectNameRefused, Refused
 from restore_lib.site import Site
-
-Place = tuple[str, ...]
 
 
 def check_scratch(site: Site, name: str) -> None:
@@ -42,24 +38,6 @@ def clean(site: Site, name: str, keys: Iterable[bytes]) -> int:
             store.delete(key)
         count += 1
     return count
-
-
-def overlap(one: StoreConfig, other: StoreConfig) -> bool:
-    """Whether two stores are at the same place, or one is inside of the other."""
-    (service, path), (other_service, other_path) = _place(one), _place(other)
-    shorter = min(len(path), len(other_path))
-    return service == other_service and path[:shorter] == other_path[:shorter]
-
-
-def _place(config: StoreConfig) -> tuple[Place, Place]:
-    """Return the service that a store is on, and its path there."""
-    if isinstance(config, LocalStoreConfig):
-        return ("local",), PurePosixPath(os.path.realpath(config.path)).parts
-    if isinstance(config, S3StoreConfig):
-        # Prefixes need not end at a slash, so they are compared letter by letter.
-        return ("s3", config.endpoint_url or "", config.bucket), tuple(config.prefix)
-    path = PurePosixPath(config.path)
-    return ("sftp", config.host, str(config.port)), path.parts
 
 
 def _valued(config: Config) -> Iterator[str]:

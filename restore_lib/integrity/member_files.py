@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,28 @@ def groups(
         yield group
 
 
+def collector(mounts: Mounts, gathered: Gathered) -> Callable[[str, set[tuple[int, int]]], None]:
+    """Return what collects blocks of a volume for ``Sourcing.gather``.
+
+    A volume that can't be mounted gives nothing; one with bad blocks is marked as suspect, and read
+    to the end only when it is asked again, after all others.
+    """
+    asked: set[str] = set()
+
+    def collect(barcode: str, wanted: set[tuple[int, int]]) -> None:
+        patience = None if barcode in asked else _PATIENCE
+        asked.add(barcode)
+        try:
+            with mounts.reader(barcode) as reader:
+                whole = gathered.collect(barcode, wanted, reader, patience)
+        except (MediumError, VolumeAbsent):
+            return
+        if not whole:
+            mounts.mark(barcode, Health.SUSPECT, "a block can't be read")
+
+    return collect
+
+
 def stage(
     mounts: Mounts, member: Member, sources: Sequence[str], group: Sequence[SetFile], folder: Path
 ) -> list[Path]:
@@ -110,22 +132,8 @@ def _stage(
     blocks = folder / "blocks"
     blocks.mkdir()
     gathered = Gathered(blocks)
-
-    asked: set[str] = set()
-
-    def collect(barcode: str, wanted: set[tuple[int, int]]) -> None:
-        patience = None if barcode in asked else _PATIENCE
-        asked.add(barcode)
-        try:
-            with mounts.reader(barcode) as reader:
-                whole = gathered.collect(barcode, wanted, reader, patience)
-        except (MediumError, VolumeAbsent):
-            return
-        if not whole:
-            mounts.mark(barcode, Health.SUSPECT, "a block can't be read")
-
     try:
-        sourcing.gather(extents, gathered, collect)
+        sourcing.gather(extents, gathered, collector(mounts, gathered))
         return [
             _write(folder / f"file-{file.stripe:08d}", file, sourcing.payload(extent, gathered))
             for file, extent in zip(group, extents, strict=True)

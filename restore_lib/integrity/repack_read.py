@@ -10,16 +10,14 @@ from restore_lib.backup.stage import MOST_PIECES
 from restore_lib.catalog.batches import BatchExtent
 from restore_lib.catalog.liveness import LiveExtent, live_extents
 from restore_lib.catalog.tape_sets import SetFile, TapeSet
-from restore_lib.errors import DigestMismatch, DiskFull, MediumError, VolumeAbsent
-from restore_lib.integrity.member_files import MOST_BLOCKS
+from restore_lib.errors import DigestMismatch, DiskFull, MediumError
+from restore_lib.integrity.member_files import MOST_BLOCKS, collector
 from restore_lib.model.volume import Health
 from restore_lib.restore.gather import Gathered, SetShape, Sourcing
 from restore_lib.restore.mount import Mounts
 from restore_lib.site import Site
 
 _FETCH = 5000
-_PATIENCE = 64
-"""After so many bad blocks on a volume the others are asked first, as each costs minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +82,8 @@ class _Tray:
         self._gathered = Gathered(folder)
 
     def gather(self, extents: Sequence[LiveExtent], mounts: Mounts) -> None:
-        asked: set[str] = set()
-
-        def collect(barcode: str, wanted: set[tuple[int, int]]) -> None:
-            patience = None if barcode in asked else _PATIENCE
-            asked.add(barcode)
-            try:
-                with mounts.reader(barcode) as reader:
-                    whole = self._gathered.collect(barcode, wanted, reader, patience)
-            except (MediumError, VolumeAbsent):
-                return
-            if not whole:
-                mounts.mark(barcode, Health.SUSPECT, "a block can't be read")
-
-        self._sourcing.gather([_lies(self._held, e) for e in extents], self._gathered, collect)
+        where = [_lies(self._held, extent) for extent in extents]
+        self._sourcing.gather(where, self._gathered, collector(mounts, self._gathered))
 
     def payload(self, extent: LiveExtent) -> Iterator[bytes]:
         return self._sourcing.payload(_lies(self._held, extent), self._gathered)

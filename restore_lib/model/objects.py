@@ -1,5 +1,6 @@
 """Objects as stores know them, and their names as people read them."""
 
+import base64
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -29,3 +30,11 @@ def display_key(key: bytes) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def key_fields(key: bytes) -> dict[str, str]:
+    """Return a name for JSON: as people read it, and byte for byte where that differs."""
+    shown = display_key(key)
+    if shown.encode() == key:
+        return {"key": shown}
+    return {"key": shown, "key_b64": base64.b64encode(key).decode()}

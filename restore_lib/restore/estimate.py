@@ -1,4 +1,4 @@
-"""How long reads take: the time model of docs/logistics, for LTO-9 and for virtual tapes.
+"""How long reads take on virtual tapes; ``library.lto`` has the times of real ones.
 
 T(mount) = 2 moves + load + locates + bytes / rate + rewind + unload, in seconds.
 """
@@ -24,9 +24,6 @@ class TimeModel:
         return fixed + self.locate + objects * self.per_object + size / self.rate
 
 
-LTO9 = TimeModel(
-    move=12.5, load=17.0, locate=45.0, rate=400e6, rewind=55.0, unload=30.0, per_object=10.0
-)
 VIRTUAL = TimeModel(
     move=0.01, load=0.01, locate=0.01, rate=80e6, rewind=0.0, unload=0.01, per_object=0.004
 )

@@ -74,9 +74,6 @@ class Chance:
         return replace(self, hits=self.hits + hits, misses=self.misses + misses)
 
 
-NEVER = Chance(0, 1)
-
-
 @dataclass(frozen=True, slots=True)
 class VaultTimes:
     """One vault: seconds of a truck's way, volumes picked an hour, and when trucks leave.

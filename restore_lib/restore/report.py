@@ -3,7 +3,6 @@
 Everything comes from the catalog, so the same request gives the same report at any later time.
 """
 
-import base64
 import errno
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from restore_lib.catalog.reporting import (
 )
 from restore_lib.catalog.requests import Request, note, request
 from restore_lib.errors import ConfigError, DiskFull
-from restore_lib.model.objects import display_key
+from restore_lib.model.objects import key_fields
 from restore_lib.model.states import ITEM_ENDS, ItemState, LossClass, Way
 from restore_lib.model.verdict import Verdict
 from restore_lib.restore.report_html import render
@@ -81,12 +80,8 @@ def write_report(site: Site, request_id: int) -> ReportPaths:
     )
     page = render(report, paths.json.name)
     text = json.dumps(report, ensure_ascii=False, indent=1) + "\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(paths.json, text.encode("utf-8", "backslashreplace"))
-        write_atomically(paths.html, page.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    write_document(paths.json, text)
+    write_document(paths.html, page)
     with site.catalog.write() as connection:
         plan = request(connection, request_id).plan
         note(
@@ -97,6 +92,22 @@ def write_report(site: Site, request_id: int) -> ReportPaths:
             plan={**(plan or {}), "measured": report["estimate"]},
         )
     return paths
+
+
+def write_document(path: Path, text: str) -> None:
+    """Make ``text`` all of a file in ``[restore] reports``, whole or not at all.
+
+    Raises DiskFull or ConfigError when the folder takes no files.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        what = f"The file {path} can't be written: {error.strerror}."
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull(what) from error
+        remedy = "set [restore] reports to a folder that this user can write to"
+        raise ConfigError(what, remedy=remedy) from error
 
 
 def build_report(site: Site, request_id: int) -> dict[str, Any]:
@@ -299,7 +310,7 @@ def _names(found: Iterable[NotableItem]) -> dict[str, list[dict[str, str]]]:
         "unverified": [],
     }
     for item in found:
-        key = _key(item.key)
+        key = key_fields(item.key)
         if item.loss_class is not LossClass.ON_TAPE:
             names[item.loss_class].append(key | {"state": str(item.state)})
         if item.state in {ItemState.FAILED, ItemState.UNRESTORABLE}:
@@ -310,13 +321,6 @@ def _names(found: Iterable[NotableItem]) -> dict[str, list[dict[str, str]]]:
         elif item.state is ItemState.RESTORED and not item.proven:
             names["unverified"].append(key)
     return names
-
-
-def _key(key: bytes) -> dict[str, str]:
-    shown = display_key(key)
-    if shown.encode() == key:
-        return {"key": shown}
-    return {"key": shown, "key_b64": base64.b64encode(key).decode()}
 
 
 def _throughput(facts: _Facts) -> dict[str, float | None]:
@@ -347,10 +351,3 @@ def _instant(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _unwritable(folder: Path, error: OSError) -> DiskFull | ConfigError:
-    what = f"The report can't be written to {folder}: {error.strerror}."
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return DiskFull(what)
-    return ConfigError(what, remedy="set [restore] reports to a folder that this user can write to")

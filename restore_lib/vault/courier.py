@@ -21,6 +21,7 @@ from restore_lib.vault.documents import Document, parse
 _SUFFIX = ".json"
 _LARGEST = 64 << 20
 _LONGEST_NAME = 200
+_SEND_AGAIN = "have the sender send the document again, as a file that can be read"
 
 
 class Courier(Protocol):
@@ -106,18 +107,22 @@ class DirectoryCourier:
         shown = display_key(os.fsencode(name))
         try:
             if not stat.S_ISREG(path.lstat().st_mode):
-                return Refused(f"The document {shown} is not a file.")
+                return Refused(f"The document {shown} is not a file.", remedy=_SEND_AGAIN)
             with path.open("rb") as file:
                 text = file.read(_LARGEST + 1)
             if len(text) > _LARGEST:
-                return Refused(f"The document {shown} is larger than {_LARGEST} bytes.")
+                return Refused(
+                    f"The document {shown} is larger than {_LARGEST} bytes.", remedy=_SEND_AGAIN
+                )
             return parse(shown, text)
         except TapeflowError as error:
             return error
         except FileNotFoundError:
             return None
         except OSError as error:
-            return Refused(f"The document {shown} can't be read: {error.strerror}.")
+            return Refused(
+                f"The document {shown} can't be read: {error.strerror}.", remedy=_SEND_AGAIN
+            )
 
     def _move(self, name: str, folder: Path) -> None:
         with self._mapped():

@@ -9,7 +9,6 @@ from restore_lib.cli.output import (
     console,
     duration_text,
     facts,
-    key_fields,
     print_error,
     print_json,
     print_json_list,
@@ -84,12 +83,6 @@ def test_a_streamed_list_is_json(
     found = json.loads(capsys.readouterr().out)
     assert found["rows"] == rows
     assert found.keys() == {*head, "rows"}
-
-
-def test_names_are_exact_in_json() -> None:
-    assert key_fields("später".encode()) == {"key": "später"}
-    assert key_fields(b"\xff") == {"key": r"\xff", "key_b64": "/w=="}
-    assert key_fields(b"a\nb")["key_b64"] == "YQpi"
 
 
 def test_errors_go_to_stderr_with_their_remedy(capsys: pytest.CaptureFixture[str]) -> None:

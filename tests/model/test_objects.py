@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_lib.model.objects import display_key
+from restore_lib.model.objects import display_key, key_fields
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,9 @@ def test_every_name_is_one_printable_line(key: bytes) -> None:
     shown = display_key(key)
     assert shown.isprintable()
     assert len(shown.splitlines()) <= 1
+
+
+def test_names_are_exact_in_json() -> None:
+    assert key_fields("später".encode()) == {"key": "später"}
+    assert key_fields(b"\xff") == {"key": r"\xff", "key_b64": "/w=="}
+    assert key_fields(b"a\nb")["key_b64"] == "YQpi"

@@ -8,7 +8,6 @@ from restore_lib.library.lto import LTO9_MOUNT
 from restore_lib.restore.plant import (
     DAY,
     HOUR,
-    NEVER,
     Chance,
     Factor,
     VaultTimes,
@@ -48,7 +47,7 @@ def test_a_chance_is_a_share_that_cases_narrow() -> None:
     assert all(0 <= share <= 1 for share in drawn)
     seen = [Chance(1, 9).seen(350, 650).draw(random) for _ in range(200)]
     assert statistics.mean(seen) == pytest.approx(0.348, abs=0.01)
-    assert NEVER.draw(random) == 0.0
+    assert Chance(0, 1).draw(random) == 0.0
 
 
 def test_a_truck_leaves_by_its_timetable_over_midnight_too() -> None:

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 import simpy
 
-from restore_lib.restore.plant import DAY, HOUR, NEVER, Chance, VaultTimes, virtual_plant
+from restore_lib.restore.plant import DAY, HOUR, Chance, VaultTimes
 from restore_lib.restore.road import Road
 from restore_lib.restore.spans import Span, Stage
 from restore_lib.restore.work import Coming, Work
@@ -106,4 +106,3 @@ def test_volumes_rest_before_they_are_let_in() -> None:
     dock.road.recall(["V2"], redundancy=False)
     dock.env.run()
     assert dock.came["V2"] == pytest.approx(HOUR + 6 + DAY + 6)
-    assert virtual_plant(1).omitted is not NEVER

@@ -8,7 +8,6 @@ from restore_lib.errors import Refused
 from restore_lib.restore.plant import (
     DAY,
     HOUR,
-    NEVER,
     Chance,
     Factor,
     Plant,
@@ -21,6 +20,7 @@ from restore_lib.restore.work import HERE, Coming, Job, TapeSet, Work
 
 K = 2
 ALWAYS = Chance(1e9, 1e-3)
+NEVER = Chance(0, 1)
 SIZE = 40_000_000_000
 VAULTS = {"hill": VaultTimes(HOUR), "lake": VaultTimes(2 * HOUR)}
 
