@@ -14,16 +14,21 @@ from restore_lib.restore.plant import DAY, HOUR, Chance, Plant, VaultTimes, lto9
 from restore_lib.restore.work import Job, TapeSet, Work
 
 FACTS = {
+    "users_affected": 21_000,
     "objects_on_tape": 436_223,
+    "objects_lost_before_backup": 161_000,
     "bytes": 1_500_000_000_000_000,
     "restore_jobs": 5475,
     "tapes_recalled": 5337,
     "plan_hours": 4,
     "truck_hours": 8,
+    "hand_loading_hours": 3,
     "tapes_omitted_from_first_shipment": 1862,
+    "percent_back_after_first": 74,
     "bad_tapes": 17,
     "estimated_days": 2,
     "restore_days": 5,
+    "total_days": 7,
 }
 """Of the restore of 2012, as published in the SRE book, chapter 26."""
 K, M = 9, 2

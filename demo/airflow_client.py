@@ -91,13 +91,17 @@ class AirflowClient:
         return {str(error["filename"]): str(error["stack_trace"]) for error in errors}
 
     def set_pool(self, name: str, slots: int, *, description: str = "") -> None:
-        """Create or resize a pool; a deferred task holds no slot of it."""
-        body = {"slots": slots, "description": description, "include_deferred": False}
-        created = self._request(
-            "POST", "/pools", json={"name": name, **body}, also=HTTPStatus.CONFLICT
-        )
-        if created.status_code == HTTPStatus.CONFLICT:
-            self._request("PATCH", f"/pools/{_part(name)}", json={"pool": name, **body})
+        """Create or resize a pool; a deferred task holds no slot of it.
+
+        One that is so already is not written: on SQLite, an api-server whose event loop waits for
+        another writer to end may hang while tasks report to it.
+        """
+        wanted = {"slots": slots, "description": description, "include_deferred": False}
+        found = self._find(f"/pools/{_part(name)}")
+        if found is None:
+            self._request("POST", "/pools", json={"name": name, **wanted})
+        elif any(found[field] != value for field, value in wanted.items()):
+            self._request("PATCH", f"/pools/{_part(name)}", json={"pool": name, **wanted})
 
     def clear(
         self,

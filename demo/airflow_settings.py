@@ -122,7 +122,9 @@ def _scheduler(tuning: Tuning) -> dict[str, object]:
     return {
         "task_instance_heartbeat_timeout": tuning.loss_timeout,
         "task_instance_heartbeat_timeout_detection_interval": min(5, tuning.loss_timeout),
-        "scheduler_health_check_threshold": min(30, tuning.loss_timeout),
+        "scheduler_health_check_threshold": max(
+            min(30, tuning.loss_timeout), tuning.loss_timeout // 2
+        ),
         "orphaned_tasks_check_interval": min(30, tuning.loss_timeout),
         "scheduler_heartbeat_sec": 2,
         "job_heartbeat_sec": 2,
