@@ -159,8 +159,7 @@ class _BatchRun:
         """
         standing = [(item, publisher.standing(item)) for item in items]
         found = [(item, outcome) for item, outcome in standing if outcome is not None]
-        if any(outcome.way is Way.PRESENT for _, outcome in found):
-            self._site.store(self._request.target).secure()
+        publisher.secure(outcome for _, outcome in found)
         self._note(found)
         return [item for item, outcome in standing if outcome is None]
 

@@ -73,7 +73,8 @@ class Publisher:
 
         An object that stands at the target with the wanted content is verified there; another one
         is kept under the policy ``never``. A name that the target can't hold fails the item. Where
-        the wanted content is not known, ``copy`` looks for itself.
+        the wanted content is not known, ``copy`` looks for itself. What a killed process has put
+        there may not be safe yet: call ``secure`` before it counts.
         """
         if item.sha256 is None:
             return None
@@ -88,6 +89,11 @@ class Publisher:
         if self._overwrite is Overwrite.NEVER:
             return Outcome(item.id, ItemState.KEPT, error="another object stands there")
         return None
+
+    def secure(self, outcomes: Iterable[Outcome]) -> None:
+        """Make safe what is to count as brought back because it stands there."""
+        if any(outcome.way is Way.PRESENT for outcome in outcomes):
+            self._store.secure()
 
     def add(self, item: BatchItem, read: Source, way: Way) -> None:
         """Decrypt and verify one object from its extents, to be published by ``finish``.
@@ -127,7 +133,7 @@ class Publisher:
     def finish(self) -> list[tuple[BatchItem, Outcome]]:
         """Publish what was added since the last time; return what became of each, in order.
 
-        When it returns, the objects are safely in the store.
+        When it returns, the objects are safely in the store, also those that stood there.
         """
         added, self._added, self._size = self._added, [], 0
         if self._group is None:
@@ -143,6 +149,7 @@ class Publisher:
                 one.outcome = failed(one.item, error)
             elif error is not None:
                 one.outcome = _again(one.item, error)
+        self.secure(one.outcome for one in added)
         return [(one.item, one.outcome) for one in added]
 
     def copy(self, item: BatchItem, source: Store) -> Outcome | None:
@@ -176,7 +183,10 @@ class Publisher:
                 found.metadata,
                 (),
             )
-            return self.standing(exact) or self._put(exact, spool, Way.ALTERNATE)
+            if (standing := self.standing(exact)) is not None:
+                self.secure([standing])
+                return standing
+            return self._put(exact, spool, Way.ALTERNATE)
 
     def _entered(self) -> Group:
         if self._group is None:

@@ -268,6 +268,29 @@ def test_copied_again_after_a_crash_it_is_verified_where_it_stands(desk: Desk) -
     assert (outcome.state, outcome.way) == (ItemState.RESTORED, Way.PRESENT)
 
 
+@pytest.mark.parametrize("comes", ["meanwhile", "before", "never"])
+def test_what_stands_there_is_made_safe_before_it_counts(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, comes: str
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(LocalStore, "secure", lambda store: calls.append(store.name))
+
+    def come() -> None:
+        write_files(desk.out, {b"a/b": b"hello"})
+
+    if comes == "before":
+        write_files(desk.shop, {b"a/b": b"hello"})
+        come()
+        outcome = desk.publisher().copy(item(None), desk.alternate)
+    else:
+        meanwhile = come if comes == "meanwhile" else lambda: None
+        payload = desk.payload(b"hello")
+        outcome = publish(desk.publisher(), item(b"hello"), payload, meanwhile=meanwhile)
+    assert outcome is not None
+    assert outcome.state is ItemState.RESTORED
+    assert calls == ([] if comes == "never" else ["out"])
+
+
 def test_what_stands_there_is_not_replaced_by_an_alternate(desk: Desk) -> None:
     write_files(desk.shop, {b"a/b": b"original"})
     write_files(desk.out, {b"a/b": b"newer"})
