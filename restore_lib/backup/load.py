@@ -11,8 +11,15 @@ from typing import ClassVar, Protocol
 from sqlalchemy import Connection
 
 from restore_lib.backup.stage import StagedStripe
-from restore_lib.backup.write import append_files, check_label, label_volume, read_back
-from restore_lib.catalog import audit, recovery_points, stripes, tape_sets
+from restore_lib.backup.write import (
+    append_files,
+    check_label,
+    label_of,
+    label_volume,
+    read_back,
+)
+from restore_lib.catalog import recovery_points, stripes, tape_sets
+from restore_lib.catalog.closing import close_as_committed
 from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.catalog.stripes import NewTapeFile
 from restore_lib.catalog.tables import volumes as volume_table
@@ -134,7 +141,11 @@ class Writer:
 
         When one fails, no other is begun. DriveBusy when not one of them found a drive.
         """
-        labels = [self._label(load.tape_set, at) for at in range(len(load.tape_set.barcodes))]
+        cluster = self._site.config.cluster.id
+        labels = [
+            label_of(cluster, load.tape_set, at, barcode)
+            for at, barcode in enumerate(load.tape_set.barcodes)
+        ]
         fits: dict[int, int] = {}
         failed = threading.Event()
 
@@ -213,19 +224,6 @@ class Writer:
             read_back(drive, label, done, [(closing.blocks, closing.sha256)])
         path.unlink()
 
-    def _label(self, tape_set: TapeSet, position: int) -> Label:
-        return Label(
-            barcode=tape_set.barcodes[position],
-            cluster=self._site.config.cluster.id,
-            tape_set=tape_set.id,
-            k=tape_set.k,
-            m=tape_set.m,
-            position=position,
-            block_size=tape_set.block_size,
-            created_at=tape_set.created_at,
-            recipients=tape_set.recipients,
-        )
-
     def _label_volume(self, drive: Drive, label: Label) -> None:
         with self._site.catalog.read() as connection:
             former = tape_sets.former_set(connection, label.barcode)
@@ -288,22 +286,19 @@ class Writer:
 
     def close(self, connection: Connection, tape_set: TapeSet) -> None:
         """Close a set as it is committed: nothing is appended to it any more."""
-        self._advance(connection, tape_set, Content.LABELLED, Content.APPENDABLE)
-        self._advance(connection, tape_set, Content.APPENDABLE, Content.FULL)
-        at = self._site.clock.now()
-        tape_sets.close_set(connection, tape_set.id, at)
-        audit.record(
+        close_as_committed(
             connection,
-            at=at,
+            tape_set,
             actor=self._actor,
-            action=f"{self._run.work}.close_set",
-            subject=tape_set.id,
-            detail={"volumes": list(tape_set.barcodes)},
+            work=self._run.work,
+            at=self._site.clock.now(),
         )
 
     def _count(self, connection: Connection, load: Load) -> None:
-        self._advance(connection, load.tape_set, Content.LABELLED, Content.APPENDABLE)
-        for position, barcode in enumerate(load.tape_set.barcodes):
+        barcodes = load.tape_set.barcodes
+        labelled = [v.barcode for v in volumes(connection, barcodes, content=[Content.LABELLED])]
+        self._content(connection, labelled, Content.LABELLED, Content.APPENDABLE)
+        for position, barcode in enumerate(barcodes):
             blocks = sum(stripe.files[position].blocks for stripe in load.staged)
             connection.execute(
                 volume_table.update()
@@ -313,13 +308,6 @@ class Writer:
                     bytes=volume_table.c.bytes + blocks * load.tape_set.block_size,
                 )
             )
-
-    def _advance(
-        self, connection: Connection, tape_set: TapeSet, before: Content, after: Content
-    ) -> None:
-        waiting = volumes(connection, tape_set.barcodes, content=[before])
-        if waiting:
-            self._content(connection, [volume.barcode for volume in waiting], before, after)
 
     def _content(
         self, connection: Connection, barcodes: Sequence[str], before: Content, after: Content

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from restore_lib.catalog.tape_sets import TapeSet
 from restore_lib.errors import (
     CorruptTapeFile,
     EndOfData,
@@ -17,6 +18,21 @@ from restore_lib.errors import (
 from restore_lib.library.base import Drive
 from restore_lib.tape.label import Label, decode_label, encode_label
 from restore_lib.tape.mounted import blocks, first_file, read_label
+
+
+def label_of(cluster: str, tape_set: TapeSet, position: int, barcode: str) -> Label:
+    """Return the label of the volume that is member ``position`` of a set."""
+    return Label(
+        barcode=barcode,
+        cluster=cluster,
+        tape_set=tape_set.id,
+        k=tape_set.k,
+        m=tape_set.m,
+        position=position,
+        block_size=tape_set.block_size,
+        created_at=tape_set.created_at,
+        recipients=tape_set.recipients,
+    )
 
 
 def label_volume(drive: Drive, label: Label, former_set: str | None = None) -> None:

@@ -14,11 +14,18 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from restore_lib.backup.write import append_files, check_label, label_volume, read_back
+from restore_lib.backup.write import (
+    append_files,
+    check_label,
+    label_of,
+    label_volume,
+    read_back,
+)
 from restore_lib.catalog import audit, repairs, tape_sets
+from restore_lib.catalog.closing import close_as_committed
 from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.catalog.repairs import Repair
-from restore_lib.catalog.tape_sets import SetFile, TapeSet
+from restore_lib.catalog.tape_sets import SetFile
 from restore_lib.catalog.volumes import change, known, volumes
 from restore_lib.errors import (
     ForeignTape,
@@ -39,7 +46,6 @@ from restore_lib.model.volume import Content, Flag, Health
 from restore_lib.restore.mount import Mounts
 from restore_lib.site import Site
 from restore_lib.tape.closing import write_closing_file
-from restore_lib.tape.label import Label
 from restore_lib.tape.mounted import read_label, sealed_index
 from restore_lib.tape.volume_index import StripeMember
 
@@ -103,7 +109,7 @@ def _begin(site: Site, barcode: str, actor: str) -> Repair:
             at=at,
         )
         if held.state is SetState.OPEN:
-            _close(connection, held, actor, site)
+            close_as_committed(connection, held, actor=actor, work="repair", at=at)
         repair = repairs.begin(
             connection,
             barcode=barcode,
@@ -115,18 +121,6 @@ def _begin(site: Site, barcode: str, actor: str) -> Repair:
         detail = {"replacement": blank, "tape_set": held.id, "position": repair.position}
         audit.record(connection, at, actor, "repair.begin", barcode, detail)
         return repair
-
-
-def _close(connection: Connection, held: TapeSet, actor: str, site: Site) -> None:
-    """Close an idle set as it is committed: nothing is appended to it any more."""
-    for before, after in (
-        (Content.LABELLED, Content.APPENDABLE),
-        (Content.APPENDABLE, Content.FULL),
-    ):
-        waiting = [v.barcode for v in volumes(connection, held.barcodes, content=[before])]
-        at = site.clock.now()
-        change(connection, waiting, "content", before, after, actor=actor, reason="repair", at=at)
-    tape_sets.close_set(connection, held.id, site.clock.now())
 
 
 class _Run:
@@ -143,17 +137,8 @@ class _Run:
             self._set = tape_sets.tape_set(connection, repair.tape_set)
             files = tape_sets.files_of_set(connection, repair.tape_set)
         self._member = Member(self._set, repair.position, files)
-        self._label = Label(
-            barcode=repair.replacement,
-            cluster=site.config.cluster.id,
-            tape_set=self._set.id,
-            k=self._set.k,
-            m=self._set.m,
-            position=repair.position,
-            block_size=self._set.block_size,
-            created_at=self._set.created_at,
-            recipients=self._set.recipients,
-        )
+        cluster = site.config.cluster.id
+        self._label = label_of(cluster, self._set, repair.position, repair.replacement)
 
     def run(self) -> None:
         own = self._member.own
