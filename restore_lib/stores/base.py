@@ -3,10 +3,21 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Required, TypedDict, Unpack
 
 from restore_lib.errors import DigestMismatch, ObjectNameRefused
 from restore_lib.model.objects import StoredObject
+
+
+class Content(TypedDict, total=False):
+    """What is told of an object that is put; ``size`` is in bytes, ``sha256`` hex."""
+
+    size: Required[int]
+    sha256: Required[str]
+    modified_at: datetime | None
+    content_type: str | None
+    metadata: Mapping[str, str] | None
+    unless: Callable[[], bool] | None
 
 
 class Group(Protocol):
@@ -17,18 +28,7 @@ class Group(Protocol):
     fails alone.
     """
 
-    def add(
-        self,
-        key: bytes,
-        chunks: Iterable[bytes],
-        *,
-        size: int,
-        sha256: str,
-        modified_at: datetime | None = None,
-        content_type: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        unless: Callable[[], bool] | None = None,
-    ) -> None:
+    def add(self, key: bytes, chunks: Iterable[bytes], **what: Unpack[Content]) -> None:
         """Take one object in; raises what ``put`` does, and the others are not touched.
 
         All of ``chunks`` is taken before it returns. ``unless`` may be called in another thread.
@@ -76,18 +76,7 @@ class Store(Protocol):
         """
         ...
 
-    def put(
-        self,
-        key: bytes,
-        chunks: Iterable[bytes],
-        *,
-        size: int,
-        sha256: str,
-        modified_at: datetime | None = None,
-        content_type: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        unless: Callable[[], bool] | None = None,
-    ) -> None:
+    def put(self, key: bytes, chunks: Iterable[bytes], **what: Unpack[Content]) -> None:
         """Write ``key`` whole or not at all, replacing what is there.
 
         The object appears under its name only when all ``size`` bytes with that ``sha256`` (hex)

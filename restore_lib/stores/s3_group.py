@@ -1,16 +1,16 @@
 """Small objects on their way into a bucket, several requests at a time."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from restore_lib.errors import DigestMismatch, ObjectNameRefused
 from restore_lib.stores.checking import checked
 
 if TYPE_CHECKING:
+    from restore_lib.stores.base import Content
     from restore_lib.stores.s3 import S3Store
 
 SMALL = 1 << 20
@@ -37,39 +37,16 @@ class S3Group:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def add(
-        self,
-        key: bytes,
-        chunks: Iterable[bytes],
-        *,
-        size: int,
-        sha256: str,
-        modified_at: datetime | None = None,
-        content_type: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        unless: Callable[[], bool] | None = None,
-    ) -> None:
+    def add(self, key: bytes, chunks: Iterable[bytes], **what: "Unpack[Content]") -> None:
         """Begin to put a small object, or put a larger one."""
-
-        def put(chunks: Iterable[bytes]) -> None:
-            self._store.put(
-                key,
-                chunks,
-                size=size,
-                sha256=sha256,
-                modified_at=modified_at,
-                content_type=content_type,
-                metadata=metadata,
-                unless=unless,
-            )
-
+        size = what["size"]
         if size > SMALL:
-            put(chunks)
+            self._store.put(key, chunks, **what)
             return
-        body = b"".join(checked(chunks, key=key, size=size, sha256=sha256))
+        body = b"".join(checked(chunks, key=key, size=size, sha256=what["sha256"]))
         while len(self._sent) >= 2 * REQUESTS:
             self._wait()
-        self._sent.append((key, self._pool.submit(put, [body])))
+        self._sent.append((key, self._pool.submit(self._store.put, key, [body], **what)))
 
     def finish(self) -> dict[bytes, ObjectNameRefused | DigestMismatch]:
         """Wait for all that was sent; return what was refused, by key."""
