@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from sqlalchemy import func, insert, select
@@ -29,6 +27,7 @@ from benchmarks.processes import CpuMeter
 from demo.airflow_client import AirflowClient
 from demo.airflow_local import ROOT, LocalAirflow
 from demo.airflow_settings import Tuning
+from demo.processes import interrupt_on_term
 from restore_lib.catalog.engine import Catalog
 from restore_lib.catalog.tables import batches, items, restore_requests
 from restore_lib.config import load_config
@@ -112,7 +111,7 @@ WAYS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table or JSON; return 1 when a bar is missed."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_term()
     rows = []
     with ExitStack() as stack:
         server = stack.enter_context(_postgres()) if options.postgresql else None
@@ -326,11 +325,6 @@ def _line(row: Mapping[str, Any]) -> str:
         f"{row['tasks_per_second']:.2f} a second, slowest tenth {row['slowest_decile']:.2f}; "
         f"CPU seconds a task {sum(cpu.values()):.3f}: {parts}"
     )
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Leave by an exception, so that Airflow is stopped."""
-    raise KeyboardInterrupt
 
 
 def _tell(text: str) -> None:

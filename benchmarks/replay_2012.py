@@ -10,17 +10,16 @@ status is 1 when an object, a count or a bar is missed.
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from benchmarks.replay_judge import judge, shown
 from benchmarks.replay_place import FULL, Place, Scale
 from benchmarks.replay_run import ReplayFailed, Run, remove
 from demo.airflow_client import AirflowApiError
 from demo.airflow_local import ROOT, AirflowFailed
+from demo.processes import interrupt_on_term
 from restore_lib.errors import TapeflowError
 
 HOME = ROOT / "var" / "bench"
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     home = options.home / f"replay-2012-{options.sets}"
     place, folder = Place(home / "place", Scale(options.sets)), home / "run"
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_term()
     try:
         if not place.is_ready:
             _tell(f"building {options.sets} tape sets in {place.root}")
@@ -50,11 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.keep and not found["complaints"]:
         remove(folder)
     return 1 if found["complaints"] else 0
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Leave by an exception, so that Airflow is stopped."""
-    raise KeyboardInterrupt
 
 
 def _tell(text: str) -> None:

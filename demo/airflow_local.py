@@ -8,7 +8,6 @@ import argparse
 import fcntl
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,14 +17,20 @@ from contextlib import closing
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import IO, Self
 
 import httpx
 
 from demo.airflow_client import AirflowClient
 from demo.airflow_settings import USER, Home, Tuning, read_password, write_settings
-from demo.processes import end_sessions, kill_session, session_members, start_session
+from demo.processes import (
+    end_sessions,
+    interrupt_on_term,
+    kill_session,
+    session_members,
+    start_session,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 DRIVE_POOL = "tape_drives"
@@ -302,10 +307,6 @@ def _say(line: str) -> None:
     print(f"airflow: {line}", file=sys.stderr, flush=True)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Start Airflow on existing state and keep it up until SIGINT or SIGTERM."""
     state = ROOT / "var" / "demo"
@@ -318,7 +319,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.config.exists():
         _say(f"there is no {options.config}; run `make demo` first, or name one with --config")
         return 1
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_term()
     airflow = LocalAirflow(
         options.home,
         options.dags,

@@ -12,8 +12,18 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 _POLL = 0.05
+
+
+def interrupt_on_term() -> None:
+    """Have SIGTERM leave this process by KeyboardInterrupt, so that what it started is ended."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def session_members(leader: int) -> list[int]:
