@@ -61,7 +61,8 @@ class Workers:
 
         It goes to the process that has the least ``weight`` to do, or to number ``lane``. The
         result raises what the method or ``factory`` raised, and RetryLater when the process has
-        died under it; the next call then begins another one, with an object of its own. Where a
+        died under it or since the call before; the next call then begins another one, with an
+        object of its own. Where a
         ``progress`` is given, the method has one more argument: a progress that passes on to it,
         several times a second, from a thread of this process. What ``progress`` raises is raised
         by the method's next word of progress.
@@ -140,16 +141,18 @@ class _Lane:
         try:
             return _ask(self._alive(), call, progress)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
-            self._let_go()
-            code = self._process.returncode if self._process else "none"
             raise RetryLater(
-                f"A worker process has ended early (code {code}).",
+                f"A worker process has ended early (code {self._let_go()}).",
                 remedy="see the log for why, such as a lack of memory; then run it again",
             ) from error
 
     def _alive(self) -> "subprocess.Popen[bytes]":
-        """Return the process with its object made; raise what kept it from being made."""
-        if self._process is not None and self._process.poll() is None:
+        """Return the process with its object made; raise what kept it from being made.
+
+        One that has died since its last call is returned too, so that the call tells of it: the
+        object that is lost with it may have held what the calls before it left there.
+        """
+        if self._process is not None:
             return self._process
         process = self._begin()
         try:
@@ -161,7 +164,6 @@ class _Lane:
 
     def _begin(self) -> "subprocess.Popen[bytes]":
         with self._beginning:
-            self._let_go()
             if self._ended:
                 raise EOFError("no more work is wanted")
             self._process = subprocess.Popen(
@@ -173,16 +175,19 @@ class _Lane:
             )
             return self._process
 
-    def _let_go(self) -> None:
-        """End the process, if there is one."""
-        if self._process is None:
-            return
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+    def _let_go(self) -> int | None:
+        """End the process, if there is one, and return its exit code."""
+        with self._beginning:
+            process, self._process = self._process, None
+        if process is None:
+            return None
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
+        return process.returncode
 
 
 def _ask(process: "subprocess.Popen[bytes]", call: _Call, progress: Progress | None) -> Any:

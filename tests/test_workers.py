@@ -128,13 +128,28 @@ def test_a_process_at_work_ends_with_the_one_that_began_it() -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+def kill(pid: int) -> None:
+    """Kill a process of a test, and wait until it has ended (a zombie, or gone)."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_one_that_dies_at_work_ends_its_call() -> None:
+    with Workers(1, Counter, 0) as workers:
+        pid = workers.submit("add", 0).result()[0]
+        waiting = workers.submit("wait")
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(RetryLater, match=r"ended early \(code -9\)"):
+            waiting.result()
+
+
 def test_after_one_that_has_died_another_process_begins_with_an_object_of_its_own() -> None:
     with Workers(1, Counter, 10) as workers:
         first, count = workers.submit("add", 5).result()
         assert count == 15
-        os.kill(first, signal.SIGKILL)
+        kill(first)
         with pytest.raises(RetryLater, match=r"ended early \(code -9\)"):
-            workers.submit("wait").result()
+            workers.submit("add", 5).result()
         second, count = workers.submit("add", 5).result()
         assert (count, second == first) == (15, False)
 
@@ -167,6 +182,7 @@ def test_a_process_that_dies_is_reported_and_none_is_left() -> None:
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(RetryLater, match="ended early"):
             workers.submit("add", 0).result()
+        assert not Path(f"/proc/{pid}").exists()
     with Workers(cores(), Counter, 0) as workers:
         pid = workers.submit("add", 0).result()[0]
     assert not Path(f"/proc/{pid}").exists()
