@@ -1,11 +1,13 @@
 """Batches: the planned reads of restores, and the objects in them."""
 
+import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, Text, case, cast, func, insert, select, update
 
 from restore_lib.catalog.bulk import chunks
 from restore_lib.catalog.tables import (
@@ -151,7 +153,24 @@ def batches_of(
 
 def unclaimed(connection: Connection, request_id: int) -> list[Batch]:
     """Return the planned batches of a request that are in no wave."""
-    query = (
+    return [_batch(row) for row in connection.execute(_unclaimed(request_id))]
+
+
+def unclaimed_by_volumes(
+    connection: Connection, request_id: int
+) -> dict[tuple[str, ...], list[int]]:
+    """Return the ids of the batches that ``unclaimed`` returns, by the volumes that they read."""
+    unclaimed = _unclaimed(request_id).with_only_columns(
+        batches.c.id, cast(batches.c.volumes, Text)
+    )
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for batch_id, volumes in connection.execute(unclaimed):
+        found[volumes].append(batch_id)
+    return {tuple(json.loads(volumes)): ids for volumes, ids in found.items()}
+
+
+def _unclaimed(request_id: int) -> Select[Any]:
+    return (
         select(batches)
         .where(
             batches.c.request_id == request_id,
@@ -160,7 +179,6 @@ def unclaimed(connection: Connection, request_id: int) -> list[Batch]:
         )
         .order_by(batches.c.id)
     )
-    return [_batch(row) for row in connection.execute(query)]
 
 
 def begin_batch(connection: Connection, batch_id: int, at: datetime) -> Batch:

@@ -110,8 +110,8 @@ def _holds(connection: Connection, request_id: int) -> bool:
 
 
 def _open_work(connection: Connection, request_id: int, *, reads: bool) -> Iterator[str]:
-    unclaimed = batches.unclaimed(connection, request_id)
-    wanted = {barcode for batch in unclaimed for barcode in batch.volumes}
+    unclaimed = batches.unclaimed_by_volumes(connection, request_id)
+    wanted = {barcode for barcodes in unclaimed for barcode in barcodes}
     here: set[str] = set()
     for volume in volumes(connection, wanted):
         if not readable(volume) or volume.custody is Custody.VAULT:
@@ -121,7 +121,9 @@ def _open_work(connection: Connection, request_id: int, *, reads: bool) -> Itera
     for barcode in offsite.left_behind(connection, wanted):
         yield f"volume {barcode} of request {request_id}"
     if reads:
-        yield from (f"batch {batch.id}" for batch in unclaimed if here.issuperset(batch.volumes))
+        for barcodes, ids in unclaimed.items():
+            if here.issuperset(barcodes):
+                yield from (f"batch {batch_id}" for batch_id in ids)
     if not unclaimed:
         counts = requests.count_items(connection, request_id)
         if counts[ItemState.PENDING] or not requests.unfinished(connection, request_id):
@@ -131,14 +133,15 @@ def _open_work(connection: Connection, request_id: int, *, reads: bool) -> Itera
 def _plan(connection: Connection, site: Site, request: Request) -> None:
     """Drain batches whose volumes can't be read any more, and plan everything that is pending."""
     at = site.clock.now()
-    waiting_batches = batches.unclaimed(connection, request.id)
-    wanted = {barcode for batch in waiting_batches for barcode in batch.volumes}
+    unclaimed = batches.unclaimed_by_volumes(connection, request.id)
+    wanted = {barcode for barcodes in unclaimed for barcode in barcodes}
     given_up = {v.barcode for v in volumes(connection, wanted) if not readable(v)}
-    for batch in waiting_batches:
-        if given_up.intersection(batch.volumes):
-            batches.end_batch(
-                connection, batch.id, BatchState.CANCELLED, at, "a volume of it can't be read"
-            )
+    for barcodes, ids in unclaimed.items():
+        if given_up.intersection(barcodes):
+            for batch_id in ids:
+                batches.end_batch(
+                    connection, batch_id, BatchState.CANCELLED, at, "a volume of it can't be read"
+                )
     requests.give_up_tired(connection, request.id, site.config.restore.rounds, at)
     plan_pending(connection, site, request.id)
 

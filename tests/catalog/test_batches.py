@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from restore_lib.catalog import batches, requests, stripes, tables
+from restore_lib.catalog import batches, requests, stripes, tables, waves
 from restore_lib.catalog.batches import Batch
 from restore_lib.catalog.engine import Catalog
 from restore_lib.errors import Refused
@@ -136,6 +136,26 @@ def test_a_batch_begins_and_ends_once(catalog: Catalog) -> None:
             b"c": (ItemState.PENDING, 1),
         }
         assert batches.unclaimed(connection, request_id) == []
+
+
+def test_unclaimed_batches_are_found_by_the_volumes_that_they_read(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        rp_id, held = back_up(connection, {b"a": b"1", b"b": b"22", b"c": b"333"})
+        request_id = ask(connection, rp_id)
+        one, two = held.barcodes[:2]
+        new = [
+            PlannedBatch(BatchKind.READ, volumes[0], volumes, (item,), 1, 1.0)
+            for volumes, item in zip(
+                [(one,), (two, one), (one,)], pending(connection, request_id), strict=True
+            )
+        ]
+        add_batches(connection, request_id, new)
+        first, second, third = (b.id for b in batches.unclaimed(connection, request_id))
+        found = batches.unclaimed_by_volumes(connection, request_id)
+        assert found == {(one,): [first, third], (two, one): [second]}
+        waves.open_wave(connection, request_id, [first], "runner", AT)
+        batches.end_batch(connection, second, BatchState.CANCELLED, AT, "broken")
+        assert batches.unclaimed_by_volumes(connection, request_id) == {(one,): [third]}
 
 
 def test_ended_items_stay_when_their_batch_fails(catalog: Catalog) -> None:
