@@ -104,6 +104,17 @@ def requests(connection: Connection, states: Iterable[RequestState] = ()) -> lis
     return [_request(row) for row in connection.execute(query)]
 
 
+def newest_ended(connection: Connection, count: int) -> list[Request]:
+    """Return the requests that have come to their end, the newest first, and at most ``count``."""
+    query = (
+        select(restore_requests)
+        .where(restore_requests.c.state == RequestState.ENDED)
+        .order_by(restore_requests.c.finished_at.desc(), restore_requests.c.id.desc())
+        .limit(count)
+    )
+    return [_request(row) for row in connection.execute(query)]
+
+
 def planned_by(connection: Connection, actor: str) -> Request | None:
     """Return the newest request that ``actor`` planned and nobody has started; None: no such."""
     query = (

@@ -24,7 +24,7 @@ def plan_text(plan: RestorePlan) -> tuple[Any, ...]:
                 "to read": size_text(detail["bytes"]),
                 "batches": detail["batches"],
                 "estimate": f"{duration_text(estimate['seconds'])}; 95 of 100 such restores end "
-                f"within {duration_text(estimate['p95_seconds'])}",
+                f"within {duration_text(estimate['p95_seconds'])}{_experience(estimate)}",
                 "choice": _choice_text(detail["selection"]),
                 "taken along": _spares_text(detail["redundancy"]),
             }
@@ -61,6 +61,12 @@ def plan_text(plan: RestorePlan) -> tuple[Any, ...]:
         ),
         *(f"can't be restored: {name}" for name in detail["unrestorable"][:NAMED]),
     )
+
+
+def _experience(estimate: Mapping[str, Any]) -> str:
+    if not (earlier := len(estimate.get("learned_from", ()))):
+        return "; no restore has shown yet how fast this plant is"
+    return f"; by what {earlier} earlier restore{'s' if earlier > 1 else ''} showed"
 
 
 def _choice_text(made: Mapping[str, Any]) -> str:

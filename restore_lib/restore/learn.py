@@ -28,9 +28,19 @@ class Seen:
 
     batches: Ratio = Ratio()
     shipments: Ratio = Ratio()
-    bad: tuple[int, int] = (0, 0)
-    omitted: tuple[int, int] = (0, 0)
-    omitted_again: tuple[int, int] = (0, 0)
+    bad: tuple[float, float] = (0, 0)
+    omitted: tuple[float, float] = (0, 0)
+    omitted_again: tuple[float, float] = (0, 0)
+
+    def at_most(self, durations: int, omissions: int, read: int) -> "Seen":
+        """Return the same ratios and shares, with no more cases behind each of them."""
+        return Seen(
+            replace(self.batches, count=min(self.batches.count, durations)),
+            replace(self.shipments, count=min(self.shipments.count, durations)),
+            _at_most(self.bad, read),
+            _at_most(self.omitted, omissions),
+            _at_most(self.omitted_again, omissions),
+        )
 
 
 def learned(plant: Plant, seen: Seen) -> Plant:
@@ -72,6 +82,11 @@ def seen_in(
         _omissions([row for row in arrived if not row.round]),
         _omissions([row for row in arrived if row.round]),
     )
+
+
+def _at_most(cases: tuple[float, float], count: int) -> tuple[float, float]:
+    share = min(1.0, count / (sum(cases) or 1))
+    return cases[0] * share, cases[1] * share
 
 
 def _took(plant: Plant, crowding: float, batch: BatchRow) -> tuple[float, float]:

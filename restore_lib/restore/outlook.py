@@ -15,6 +15,7 @@ from restore_lib.model.shipment import EXPECTED_LINES, Direction
 from restore_lib.model.states import BatchState
 from restore_lib.model.volume import Custody, Reason, Volume, vault_of
 from restore_lib.restore.forecast import Forecast, estimate
+from restore_lib.restore.history import crowding, experienced
 from restore_lib.restore.learn import learned, seen_in
 from restore_lib.restore.plan import readable
 from restore_lib.restore.plant import Plant, VaultTimes, virtual_plant
@@ -35,11 +36,12 @@ def forecast_plan(
     The simulations are run by ``beside``; all that they need is read before this returns.
     Durations are in seconds: ``seconds`` until half, ``p95_seconds`` until 95 of 100 such restores
     have ended. Each of ``stages`` has for how long it goes on, by the same names, and when it has
-    ended, as ``ends`` and ``p95_ends``.
+    ended, as ``ends`` and ``p95_ends``. ``learned_from`` are the earlier requests that it builds
+    on.
     """
     work = work_of(connection, planned, site.clock.now(), asked)
-    plant = plant_of(site, work)
-    return beside.submit(lambda: _plain(estimate(work, plant)))
+    plant, earlier = experienced(connection, plant_of(site, work))
+    return beside.submit(lambda: _plain(estimate(work, plant)) | {"learned_from": earlier})
 
 
 def outlook(site: Site, request_id: int) -> dict[str, Any]:
@@ -61,15 +63,15 @@ def outlook(site: Site, request_id: int) -> dict[str, Any]:
             connection, request_id=request_id, states=[BatchState.PLANNED, BatchState.RUNNING]
         )
         work = work_of(connection, left, now, 0)
+        plant, _ = experienced(connection, plant_of(site, work))
     shown: dict[str, Any] = {
         "stages": compared(asked.plan, spans),
         "ends_at": None,
         "p95_ends_at": None,
     }
     if not over:
-        plant = plant_of(site, work)
-        crowding = ((asked.plan or {}).get("estimate") or {}).get("crowding", 1.0)
-        found = estimate(work, learned(plant, seen_in(plant, crowding, rows, recalls, marks)))
+        seen = seen_in(plant, crowding(asked), rows, recalls, marks)
+        found = estimate(work, learned(plant, seen))
         shown["ends_at"] = now + timedelta(seconds=found.seconds.p50)
         shown["p95_ends_at"] = now + timedelta(seconds=found.seconds.p95)
         so_far = (now - asked.created_at).total_seconds()

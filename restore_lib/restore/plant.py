@@ -69,7 +69,7 @@ class Chance:
         """Return one truth, from 0 to 1."""
         return random.betavariate(self.hits, self.misses) if self.hits else 0.0
 
-    def seen(self, hits: int, misses: int) -> Self:
+    def seen(self, hits: float, misses: float) -> Self:
         """Return what is known after so many cases with the fault and without it."""
         return replace(self, hits=self.hits + hits, misses=self.misses + misses)
 

@@ -26,7 +26,8 @@ class Outcome:
 
     Each job ended once: ``ended`` were restored, and ``lost`` were beyond what parity rebuilds, or
     were tried as often as the plant's rounds allow.
-    ``crowding`` is how long batches took in proportion to undisturbed ones.
+    Batches held drives for ``held`` seconds, and would have for ``undisturbed`` ones had they not
+    waited for robots and the store.
     """
 
     seconds: float
@@ -35,7 +36,13 @@ class Outcome:
     lost: int
     omitted: int
     bad: int
-    crowding: float
+    held: float
+    undisturbed: float
+
+    @property
+    def crowding(self) -> float:
+        """How long batches took in proportion to undisturbed ones."""
+        return self.held / self.undisturbed if self.undisturbed else 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +130,8 @@ class _Restore:
             self._lost,
             self._road.omissions,
             sum(self._health.values()),
-            self._held / self._undisturbed if self._undisturbed else 1.0,
+            self._held,
+            self._undisturbed,
         )
 
     def _begin(self) -> Steps:
@@ -229,12 +237,11 @@ class _Restore:
         seconds = batch.seconds * self._reading
         if noise:
             seconds *= 1 + noise * random.uniform(-1.7, 1.7)
-        mounted = now
+        mounted, moves = now, 0.0
         if batch.volumes:
             moves = 2 * max(len(batch.volumes), batch.job.count) * self._move
             mounted = max(self._robots[0], now) + moves
             heapq.heapreplace(self._robots, mounted)
-            self._undisturbed += seconds + moves
         end = mounted + seconds
         if (fault := self._fault(batch)) is not None:
             return end - now - seconds * random.random(), fault
@@ -244,6 +251,7 @@ class _Restore:
             end = max(end, free)
         if batch.volumes:
             self._held += end - now
+            self._undisturbed += seconds + moves
         return end - now, None
 
     def _fault(self, batch: _Batch) -> str | None:

@@ -1,5 +1,6 @@
 """The documents for users say what is: their examples run, their tables are complete."""
 
+import json
 import os
 import re
 import subprocess
@@ -17,11 +18,14 @@ from typer.testing import CliRunner
 from demo.vendor import open_vendors
 from restore_lib.cli.app import COMMANDS, app, load_command
 from restore_lib.config import Config, Duration, RetentionConfig, Section, load_config
+from restore_lib.restore.request import RestoreSpec, plan_restore
 from tests.cli.test_app import all_commands
+from tests.support.sites import ACTOR, back_up, make_site, write_files
 
 ROOT = Path(__file__).parents[2]
 CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")
 DAMAGE = (ROOT / "docs" / "damage-guide.md").read_text("utf-8")
+SCALE = (ROOT / "docs" / "scale.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 
 
@@ -94,6 +98,30 @@ def test_the_examples_run_and_print_what_they_say(
                 vendor.work()
         count += 1
     assert count > commands
+
+
+def test_the_plan_in_the_docs_holds_what_plans_hold(tmp_path: Path) -> None:
+    [shown] = re.findall(r"## What a plan holds.*?```json\n(.*?)```", SCALE, re.DOTALL)
+    site = make_site(tmp_path)
+    write_files(tmp_path / "live", {b"a": b"1"})
+    back_up(site)
+    spec = RestoreSpec(store="live", prefix=b"", target="out")
+    made = plan_restore(site, spec, ACTOR, dry_run=True)
+    site.close()
+    assert names_in(json.loads(shown)) == names_in(made.as_dict())
+
+
+def names_in(value: Any, path: str = "") -> set[str]:
+    """Return where in JSON which names are; the members of a list are alike."""
+    if isinstance(value, dict):
+        return {f"{path}.{name}" for name in value}.union(
+            *(names_in(inner, f"{path}.{name}") for name, inner in value.items())
+        )
+    return (
+        set().union(*(names_in(inner, path) for inner in value))
+        if isinstance(value, list)
+        else set()
+    )
 
 
 def test_every_command_has_an_example() -> None:

@@ -99,6 +99,13 @@ def test_nothing_seen_leaves_the_plant_as_it_is() -> None:
     assert Ratio.of([(5.0, 0.0)]) == Ratio()
 
 
+def test_what_was_seen_can_count_as_fewer_cases_of_the_same_share() -> None:
+    seen = Seen(Ratio(1.5, 90), Ratio(2.0, 3), (5, 95), (0, 8), (30, 10))
+    assert seen.at_most(30, 20, 10) == Seen(
+        Ratio(1.5, 30), Ratio(2.0, 3), (0.5, 9.5), (0, 8), (15, 5)
+    )
+
+
 def test_a_forecast_follows_what_was_seen_and_grows_surer() -> None:
     work = sets_of(40)
     before = estimate(work, PLANT, runs=60).seconds
