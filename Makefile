@@ -1,4 +1,4 @@
-# Tapeflow's whole workflow. Needs make and Python 3.11 or later; the rest comes by itself.
+# Tapeflow's whole workflow. Needs make and Python 3.11, 3.12 or 3.13; the rest comes by itself.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo airflow test check clean
 
@@ -9,6 +9,7 @@ READY := .venv/.ready-$(UV_VERSION)
 export UV_PYTHON_DOWNLOADS := never
 
 help:
+	@echo "make setup                the environment, with .venv/bin/tapeflow; the others do it too"
 	@echo "make demo [DATA=/folder]  lose thousands of files, get them back from virtual tapes"
 	@echo "make airflow              open Airflow on what the last demo did"
 	@echo "make test                 all tests"

@@ -13,6 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from restore_lib.config import load_config
+from restore_lib.tape.age import load_identities
 from tests.support.programs import require_program
 
 ROOT = Path(__file__).parents[1]
@@ -38,12 +39,14 @@ def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def filled_in(text: str, environment: dict[str, str]) -> str:
-    """Interpolate as Compose does; a variable that is required and not set is a KeyError."""
+    """Interpolate as Compose does; a variable that is required and not set, or empty: KeyError."""
 
     def value(match: re.Match[str]) -> str:
         name, rest = match["name"], match["rest"]
         if rest.startswith(":-"):
             return environment.get(name) or rest[2:]
+        if not environment.get(name):
+            raise KeyError(name)
         return environment[name]
 
     return REFERENCE.sub(value, text).replace("$$", "$")
@@ -82,6 +85,30 @@ def test_all_parts_of_the_production_shape_are_there(services: dict[str, dict[st
     }
     assert services["airflow-worker"]["command"].split()[-2:] == ["--queues", "default"]
     assert "--queues drives" in services["airflow-worker-drives"]["command"]
+
+
+def test_each_service_is_given_what_it_needs_and_no_more(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    def given(what: str) -> set[str]:
+        return {name for name, service in services.items() if what in json.dumps(service)}
+
+    drives = "airflow-worker-drives"
+    assert given("age_identity") == given("TAPEFLOW__KEYS__IDENTITY_FILE") == {drives}
+    assert given("S3_SECRET_KEY") == {drives, "s3", "s3-bucket"}
+    opening = {"airflow-init", "airflow-triggerer", drives}
+    assert given("TAPEFLOW__CATALOG__URL") == opening
+    assert given("CATALOG_DB_PASSWORD") == opening | {"catalog-db"}
+    assert given("courier:/") == {"airflow-triggerer", drives, "vault-vendor"}
+    assert given("tapes:/") == given("staging:/") == given("reports:/") == {drives}
+
+
+def test_a_container_of_compose_run_is_the_same_runner(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    """A runner is named after its host, by a name that the api-server can fetch logs from."""
+    named = {name: s["hostname"] for name, s in services.items() if "hostname" in s}
+    assert named == {"airflow-worker-drives": "airflow-worker-drives"}
 
 
 def test_secrets_come_from_the_environment_and_have_no_default(
@@ -185,16 +212,11 @@ def test_builds_find_their_files(compose: dict[str, Any]) -> None:
 def test_fresh_secrets_fill_in_everything(
     services: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    require_program("age-keygen")
-    require_program("openssl")
-    script = tmp_path / "new-env"
-    script.write_bytes((DEPLOY / "new-env").read_bytes())
-    printed = subprocess.run(["/bin/sh", script], capture_output=True, text=True, check=True).stdout
-    secrets = dict(line.split("=", 1) for line in printed.splitlines() if line[0] != "#")
-    secrets = {name: value.strip("'") for name, value in secrets.items()}
-    identity = tmp_path / "age-identity.txt"
-    assert identity.stat().st_mode & 0o077 == 0
-    assert subprocess.run(["/bin/sh", script], capture_output=True, check=False).returncode == 1
+    assert new_env(tmp_path).returncode == 0
+    secrets = read_env(tmp_path / ".env")
+    with pytest.raises(KeyError, match="VENDOR_PUBLIC_KEY"):
+        filled_in(COMPOSE.read_text("utf-8"), secrets)
+    secrets["VENDOR_PUBLIC_KEY"] = "ssh-ed25519 AAAA vendor"
     filled_in(COMPOSE.read_text("utf-8"), secrets)
 
     worker = services["airflow-worker-drives"]["environment"]
@@ -203,12 +225,54 @@ def test_fresh_secrets_fill_in_everything(
             monkeypatch.setenv(name, filled_in(value, secrets))
     config = load_config(DEPLOY / "tapeflow.toml")
     assert config.catalog.url.startswith("postgresql+psycopg://tapeflow:")
-    assert config.keys.recipients[0].startswith("age1")
+    kept = [tmp_path / "deploy" / f"{name}-identity.txt" for name in ("age", "escrow")]
+    assert config.keys.recipients == [load_identities(file)[0].recipient for file in kept]
+    assert secrets["TAPEFLOW_IDENTITY_FILE"] == kept[0].relative_to(tmp_path).as_posix()
     assert str(config.keys.identity_file) == "/run/secrets/age_identity"
     mounts = {v.partition(":")[2] for v in services["airflow-worker-drives"]["volumes"]}
     paths = [config.staging.path, config.library.path, config.restore.reports]
     paths += [courier.path for courier in config.couriers.values()]
     assert {str(path) for path in paths} <= mounts
+
+
+def new_env(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the script that makes fresh secrets, in a checkout of its own."""
+    require_program("age-keygen")
+    require_program("openssl")
+    script = folder / "deploy" / "new-env"
+    script.parent.mkdir(exist_ok=True)
+    script.write_bytes((DEPLOY / "new-env").read_bytes())
+    return subprocess.run(["/bin/sh", script], capture_output=True, text=True, check=False)
+
+
+def read_env(path: Path) -> dict[str, str]:
+    lines = [line for line in path.read_text("utf-8").splitlines() if line[0] != "#"]
+    return {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}
+
+
+@pytest.mark.parametrize("there", [".env", "deploy/age-identity.txt", "deploy/escrow-identity.txt"])
+def test_fresh_secrets_never_replace_what_is_there(tmp_path: Path, there: str) -> None:
+    kept = tmp_path / there
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("kept")
+    done = new_env(tmp_path)
+    assert done.returncode == 1
+    assert there in done.stderr
+    assert kept.read_text("utf-8") == "kept"
+    made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    assert made == {there}
+
+
+def test_fresh_secrets_are_for_their_owner_alone_and_for_no_commit(tmp_path: Path) -> None:
+    done = new_env(tmp_path)
+    made = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "new-env"]
+    ignored = (ROOT / ".gitignore").read_text("utf-8").split()
+    assert len(made) == 3
+    for path in made:
+        assert path.stat().st_mode & 0o077 == 0
+        name = path.relative_to(tmp_path).as_posix()
+        assert name in ignored
+        assert name in done.stdout
 
 
 def test_the_vendors_desk_takes_keys_and_serves_files_only(tmp_path: Path) -> None:
@@ -227,7 +291,27 @@ def test_the_vendors_desk_takes_keys_and_serves_files_only(tmp_path: Path) -> No
         "kbdinteractiveauthentication no",
         "permitrootlogin no",
         "disableforwarding yes",
-        "forcecommand internal-sftp -l INFO",
+        "forcecommand internal-sftp -l INFO -P symlink,hardlink",
         "allowusers vendor",
         "authenticationmethods publickey",
     } <= set(effective)
+
+
+def test_the_vendors_desk_makes_no_links(tmp_path: Path) -> None:
+    [options] = re.findall(
+        r"^ForceCommand internal-sftp (.*)$",
+        (DEPLOY / "vendor" / "sshd_config").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    require_program("sshd")
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "batch").write_text("-symlink / outbox\n-ln batch inbox/link\nrename batch done\n")
+    done = subprocess.run(
+        ["sftp", "-b", "batch", "-D", f"/usr/lib/openssh/sftp-server {options}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.rglob("*")} == {"inbox", "done"}

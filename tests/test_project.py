@@ -139,6 +139,21 @@ def test_scripts_can_be_run_and_parsed() -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_set_up_takes_every_python_that_the_project_does() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["requires-python"] == ">=3.11,<3.14"
+    for path in ("Makefile", "CONTRIBUTING.md", "scripts/install-uv"):
+        assert "Python 3.11, 3.12 or 3.13" in (ROOT / path).read_text("utf-8")
+
+
+def test_make_tells_of_all_its_targets() -> None:
+    shown = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    [targets] = re.findall(r"^\.PHONY: help (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"^make (\w+)", shown, re.MULTILINE)) == set(targets.split())
+
+
 @pytest.mark.parametrize("target", ["demo", "airflow", "test", "check", "clean", "setup"])
 def test_make_knows_its_targets(target: str) -> None:
     done = subprocess.run(
@@ -147,16 +162,19 @@ def test_make_knows_its_targets(target: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_set_up_says_which_python_it_needs(tmp_path: Path) -> None:
-    old = tmp_path / "python3"
-    old.write_text("#!/bin/sh\nexit 1\n")
-    old.chmod(0o755)
+@pytest.mark.parametrize("version", ["(3, 10, 14)", "(3, 14, 0)"])
+def test_set_up_says_which_python_it_needs(tmp_path: Path, version: str) -> None:
+    other = tmp_path / "python3"
+    other.write_text(f"""#!/bin/sh
+exec {sys.executable} -c "import sys; sys.version_info = {version}; $2"
+""")
+    other.chmod(0o755)
     script = tmp_path / "scripts" / "install-uv"
     script.parent.mkdir()
     script.write_bytes((ROOT / "scripts" / "install-uv").read_bytes())
     done = subprocess.run(
-        ["/bin/sh", script, old, "0"], capture_output=True, text=True, check=False
+        ["/bin/sh", script, other, "0"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "Python 3.11 or later" in done.stderr
+    assert "Python 3.11, 3.12 or 3.13" in done.stderr
     assert not (tmp_path / ".tools").exists()

@@ -31,6 +31,28 @@ def test_the_commands_for_your_own_store_bring_a_file_back(tmp_path: Path) -> No
     assert (store / "photo.jpg").read_bytes() == b"the only copy"
 
 
-def test_every_document_that_the_readme_names_exists() -> None:
-    for target in re.findall(r"\]\(([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+def test_every_link_of_a_document_leads_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    links = [
+        (document, *link)
+        for document in documents
+        for link in re.findall(
+            r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", document.read_text("utf-8")
+        )
+    ]
+    assert len(links) > 20
+    for document, target, anchor in links:
+        path = document.parent / target if target else document
+        assert path.exists(), (document.name, target)
+        assert not anchor or anchor in anchors(path), (document.name, target, anchor)
+
+
+def anchors(document: Path) -> set[str]:
+    """Return what GitHub calls the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    for document in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{document.name})" in README, document.name
