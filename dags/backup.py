@@ -39,8 +39,8 @@ see it.
   again, it goes on behind the last stripe that was committed.
 * `commit` fails while a job is not done: clear that job, and the run goes on.
 
-Objects that could not be read are named in the log of `run_job` and in `tapeflow backup show`; they
-do not fail the run, and the next backup tries them again.
+Objects that could not be read are named, up to 1,000 of each job, in the log of `run_job` and by
+`tapeflow backup show --json`; they do not fail the run, and the next backup tries them again.
 
 It has no schedule of its own: set `schedule` in a DAG that triggers this one, or in this file.
 """,

@@ -105,8 +105,13 @@ them. On the first of each month at 06:00 UTC.
         with open_site() as site, site.catalog.read() as connection:
             found = {drill_id: drill(connection, drill_id).verdict for drill_id in drill_ids}
         show("Drills", {str(drill_id): str(one) for drill_id, one in found.items()})
-        if set(found.values()) != {Verdict.PASSED}:
-            msg = f"Not every drill passed: {found}."
+        missed = [
+            f"drill {drill_id}: {one}, see `tapeflow drill show {drill_id}`"
+            for drill_id, one in found.items()
+            if one is not Verdict.PASSED
+        ]
+        if missed:
+            msg = f"Not every drill passed: {'; '.join(missed)}."
             raise AirflowFailException(msg)
 
     drills: Any = begin()

@@ -114,7 +114,7 @@ It has no schedule of its own: repacking takes drives from backups and restores.
             msg = "There is nothing to repack."
             raise AirflowSkipException(msg)
         if done.unreadable:
-            msg = f"{len(done.unreadable)} payloads could not be read; the log names them."
+            msg = f"Payloads that could not be read, as the log names them: {len(done.unreadable)}."
             raise AirflowFailException(msg)
         return done.new_sets
 

@@ -59,7 +59,7 @@ The umbrella of one restore request; the reads themselves are done by `restore_w
 therefore must not be paused.
 
 * `plan` says which objects come from which volumes, where these are, and how long it should take.
-  The plan is in its log. Nothing moves yet.
+  The plan is in its log. Nothing moves yet; a *dry run* ends here.
 * `start` releases the request. From here on volumes are recalled and read without a person's help:
   one that is left out is asked for again, one that can't be read is replaced by the others of its
   set, both for at most `[restore] rounds` times.
@@ -169,6 +169,13 @@ Names that are not UTF-8 can be restored by incident or prefix here, or by `tape
             description="How long the run waits for the end; the restore itself has no such limit.",
             section=BOUNDS,
         ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Log the plan, and do nothing.",
+            section=BOUNDS,
+        ),
     },
 ):
 
@@ -187,8 +194,12 @@ Names that are not UTF-8 can be restored by incident or prefix here, or by `tape
             if made is not None:
                 show("The plan", {"request": made.id, **(made.plan or {})})
                 return made.id
-            planned = plan_restore(site, spec(params()), actor())
+            dry_run = bool(params()["dry_run"])
+            planned = plan_restore(site, spec(params()), actor(), dry_run=dry_run)
         show("The plan", planned.as_dict())
+        if dry_run:
+            msg = "This is a dry run."
+            raise AirflowSkipException(msg)
         if planned.request_id is None:
             raise AssertionError
         return planned.request_id

@@ -95,7 +95,10 @@ compares each tape file and each object as stored with its digest. No key is nee
             found = finish_verification(site, verification)
         log.info("Verification %s: %s", verification, found)
         if found is not Verdict.PASSED:
-            msg = f"Verification {verification}: the verdict is {found}."
+            msg = (
+                f"Verification {verification}: the verdict is {found}; see "
+                f"`tapeflow verifications show {verification}`."
+            )
             raise AirflowFailException(msg)
 
     volumes: Any = begin()

@@ -145,7 +145,7 @@ def commit_backup(site: Site, rp_id: int, actor: str) -> RecoveryPoint:
         if waiting:
             raise Refused(
                 f"Recovery point {rp_id} has jobs that are not done: {waiting}.",
-                remedy="run `tapeflow backup` again; it goes on where it was",
+                remedy=f"run `tapeflow backup run {point.policy}`; it goes on where it was",
             )
         objects, size = recovery_points.counts_at(connection, point.store, rp_id)
         added, added_size, gone = recovery_points.changed_in(connection, rp_id)

@@ -136,13 +136,18 @@ def candidates(connection: Connection) -> list[Candidate]:
     ]
 
 
-def holds_data(connection: Connection, barcode: str) -> bool:
-    """Return whether the catalog has something on a volume, and is not about to forget it."""
+def holds_data(connection: Connection, barcode: str, at: datetime | None = None) -> bool:
+    """Return whether the catalog has something on a volume, and is not about to forget it.
+
+    With ``at``, only what is of a set that there was at that time counts.
+    """
     query = (
         select(tape_sets.c.id)
         .join(volumes, volumes.c.tape_set == tape_sets.c.id)
         .where(volumes.c.barcode == barcode, tape_sets.c.state != SetState.RECLAIMING)
     )
+    if at is not None:
+        query = query.where(tape_sets.c.created_at <= at)
     return connection.execute(query).first() is not None
 
 
@@ -237,10 +242,26 @@ def run(connection: Connection, run_id: int) -> VerificationRun:
     ).one_or_none()
     if row is None:
         raise Refused(
-            f"There is no verification run {run_id}.", remedy="begin one with `tapeflow verify`"
+            f"There is no verification {run_id}.", remedy="see `tapeflow verifications list`"
         )
-    verdict = None if row.verdict is None else Verdict(row.verdict)
-    return VerificationRun(row.id, row.state, row.started_at, row.ended_at, verdict)
+    return _run(row)
+
+
+def runs(connection: Connection) -> list[VerificationRun]:
+    """Return all runs, newest first."""
+    query = select(verification_runs).order_by(verification_runs.c.id.desc())
+    return [_run(row) for row in connection.execute(query)]
+
+
+def verdicts(connection: Connection) -> dict[int, dict[Verdict, int]]:
+    """Return by run how many of its volumes came to each verdict."""
+    columns = verification_results.c.run_id, verification_results.c.verdict
+    found: dict[int, dict[Verdict, int]] = {}
+    for run_id, verdict, count in connection.execute(
+        select(*columns, func.count()).group_by(*columns)
+    ):
+        found.setdefault(run_id, {})[Verdict(verdict)] = count
+    return found
 
 
 def results(connection: Connection, run_id: int) -> list[VolumeResult]:
@@ -304,6 +325,11 @@ def end_run(connection: Connection, run_id: int, verdict: Verdict, at: datetime)
         .values(state=ENDED, ended_at=at, verdict=verdict)
     )
     return done.rowcount == 1
+
+
+def _run(row: Row[Any]) -> VerificationRun:
+    verdict = None if row.verdict is None else Verdict(row.verdict)
+    return VerificationRun(row.id, row.state, row.started_at, row.ended_at, verdict)
 
 
 def _result(row: Row[Any]) -> VolumeResult:

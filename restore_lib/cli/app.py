@@ -27,6 +27,7 @@ COMMANDS = {
     "incident": "The losses that scans have found.",
     "restore": "Bring objects back from tape, each verified.",
     "verify": "Read volumes again, and compare them with what was written.",
+    "verifications": "The verifications, and what each has found.",
     "repair": "Write a lost or damaged volume anew from the others of its set.",
     "retention": "Let recovery points expire by the rules of their policies.",
     "repack": "Move live objects off tape sets that hold mostly what has expired.",

@@ -1,5 +1,6 @@
 """`tapeflow backup`: objects to tape, and the recovery points that this makes."""
 
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from restore_lib.backup.run import (
 from restore_lib.catalog import recovery_points, volumes
 from restore_lib.catalog.recovery_points import RecoveryPoint
 from restore_lib.cli.crew import Crew
-from restore_lib.cli.output import EXIT_CODES, facts, size_text, table
+from restore_lib.cli.output import EXIT_CODES, count_text, facts, size_text, table
 from restore_lib.cli.session import DryRun, Json, Session, group, opened
 from restore_lib.model.states import JobState
 from restore_lib.model.verdict import Verdict
@@ -43,11 +44,10 @@ def run(
             return
         point = _back_up(session, policy)
         session.show(_as_dict(point), _point_text(point))
-        unreadable = point.summary.get("unreadable", {})
-        for name, why in list(unreadable.items())[:_NAMED]:
-            session.say(f"not backed up: {name}: {why}")
-        if unreadable:
-            session.say(f"{len(unreadable):,} objects could not be read.")
+        for line in _not_backed_up(point):
+            session.say(line)
+        if unreadable := point.summary["unreadable_objects"]:
+            session.say(f"{count_text(unreadable, 'object')} could not be read.")
             raise typer.Exit(EXIT_CODES[Verdict.PARTIAL])
 
 
@@ -95,6 +95,7 @@ def show(
         session.show(
             _as_dict(point) | {"volumes": held},
             _point_text(point),
+            *_not_backed_up(point),
             "",
             table(
                 ("tape set", "position", "volume", "health", "custody", "place"),
@@ -160,9 +161,15 @@ def _point_text(point: RecoveryPoint) -> Any:
             "objects in all": summary.get("objects"),
             "bytes in all": size_text(summary.get("bytes", 0)),
             "tape sets": summary.get("tape_sets"),
-            "unreadable": len(summary.get("unreadable", {})),
+            "unreadable": summary.get("unreadable_objects"),
         }
     )
+
+
+def _not_backed_up(point: RecoveryPoint) -> list[str]:
+    """Return the first objects that could not be read, each with the reason."""
+    unreadable = point.summary.get("unreadable", {})
+    return [f"not backed up: {name}: {why}" for name, why in islice(unreadable.items(), _NAMED)]
 
 
 def _as_dict(point: RecoveryPoint) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import typer
 
 from restore_lib.catalog.engine import Catalog
 from restore_lib.cli.crew import Crew
-from restore_lib.cli.output import facts, table
+from restore_lib.cli.output import count_text, facts, table
 from restore_lib.cli.session import DryRun, Json, Session, group, opened
 from restore_lib.integrity import rebuild as rebuilding
 from restore_lib.integrity.rebuild import RebuildReport
@@ -117,7 +117,7 @@ def _compare(session: Session, folder: Path) -> None:
         )
         if first
         else "",
-        f"{count} differences." if count else "The catalog says what the tapes say.",
+        f"{count_text(count, 'difference')}." if count else "The catalog says what the tapes say.",
     )
     raise typer.Exit(1 if count else 0 if report.complete else 3)
 

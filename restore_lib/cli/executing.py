@@ -24,7 +24,7 @@ from restore_lib.model.progress import Progress
 from restore_lib.model.states import ITEM_ENDS, RequestState
 from restore_lib.restore import flow
 from restore_lib.restore.batch import run_batch
-from restore_lib.restore.claiming import claim, settle
+from restore_lib.restore.claiming import claim, held_by_others, settle
 from restore_lib.site import Site
 from restore_lib.workers import Workers, cores
 
@@ -109,7 +109,8 @@ class BatchRunner:
 class _Hands:
     """Processes that run batches, begun when they are first wanted; a context manager.
 
-    There is one more than cores, for those that wait for a tape or for the disk.
+    There is one more than cores, for those that wait for a tape or for the disk, but no more than
+    drives.
     """
 
     def __init__(self, site: Site, actor: str) -> None:
@@ -153,7 +154,8 @@ class _Execution:
         self._total = total
         self._crew = Crew(session.site, session.say)
         self._hands = hands
-        self._said = ""
+        self._said: set[str] = set()
+        self._said_before: set[str] = set()
 
     def run(self, until: _Deadline) -> None:
         """Do what can be done, then wait and look again, until all has ended."""
@@ -177,6 +179,7 @@ class _Execution:
 
     def _work(self) -> bool:
         """Look once; return whether a wave was run."""
+        self._said_before, self._said = self._said, set()
         try:
             done = flow.advance(self._site, self._session.actor)
         except RetryLater as error:
@@ -190,6 +193,7 @@ class _Execution:
                 if not problem.retryable:
                     raise problem
                 self._say_once(f"{problem} It is tried again.")
+            self._tell_who_holds_them()
             return False
         if len(claimed) > 1 and self._size() >= _WORTH_PROCESSES:
             self._hands.begin()
@@ -212,15 +216,29 @@ class _Execution:
                 for batch in batches_of(connection, wave_id=wave.id)
             )
 
+    def _tell_who_holds_them(self) -> None:
+        for runner in dict.fromkeys(map(_short, held_by_others(self._site, _runner(), self._ids))):
+            self._say_once(
+                f"Batches are with {runner}. If it is dead, they come free a quarter of an hour "
+                "after its last sign of life, and those not begun at once by "
+                "`tapeflow restore pause` and `tapeflow restore resume`."
+            )
+
     def _say_once(self, message: str) -> None:
-        if message != self._said:
+        """Tell what was not so at the last look."""
+        if message not in self._said | self._said_before:
             self._session.say(message)
-            self._said = message
+        self._said.add(message)
 
 
 def _runner() -> str:
     """Return whose waves are run here: the same after a restart, so that they are taken up."""
     return f"tapeflow@{socket.gethostname()}"
+
+
+def _short(runner: str) -> str:
+    """Return the name of a runner without that of its run, of which there are many."""
+    return runner.partition("/")[0]
 
 
 def _paused(site: Site, request_ids: Sequence[int]) -> list[int]:

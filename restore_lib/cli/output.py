@@ -121,6 +121,11 @@ def size_text(size: float) -> str:
     return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
 
 
+def count_text(count: int, thing: str) -> str:
+    """Return how many of a thing there are: ``1 volume``, ``1,200 volumes``."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
 def duration_text(seconds: float) -> str:
     """Return a duration as people read it: ``0.3 s``, ``1 day, 2:03:04``."""
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

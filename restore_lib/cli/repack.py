@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from restore_lib.cli.output import EXIT_CODES, size_text, table
+from restore_lib.cli.output import EXIT_CODES, count_text, size_text, table
 from restore_lib.cli.session import DryRun, Json, Session, Yes, group, opened
 from restore_lib.errors import RetryLater
 from restore_lib.integrity.repack import RepackResult, run_repack
@@ -67,12 +67,15 @@ def run(
             if as_json:
                 session.show(planned.as_dict())
             return
-        if recall_first and any(one.recall for one in planned.sets):
-            _recall(session, planned)
-        check_ready(planned)
-        if planned.sets and not session.confirm("Repack these sets?", yes=yes):
+        recalls = recall_first and any(one.recall for one in planned.sets)
+        if not recalls:
+            check_ready(planned)
+        question = f"{'Recall and repack' if recalls else 'Repack'} these sets?"
+        if planned.sets and not session.confirm(question, yes=yes):
             session.say("Nothing was done.")
             raise typer.Exit(1)
+        if recalls:
+            _recall(session, planned)
         with session.board() as board:
             result = run_repack(
                 session.site,
@@ -133,8 +136,8 @@ def _plan_text(planned: RepackPlan) -> Iterator[RenderableType]:
     )
     for new in planned.new:
         yield (
-            f"To write: {size_text(new.size)} for policy {new.policy}, to {new.tape_sets} new sets "
-            f"of {new.volumes} volumes in all."
+            f"To write: {size_text(new.size)} for policy {new.policy}, to "
+            f"{count_text(new.tape_sets, 'new set')} of {count_text(new.volumes, 'volume')} in all."
         )
         if new.recipients_changed:
             yield (

@@ -2,7 +2,7 @@
 
 import os
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -24,6 +24,7 @@ from restore_lib.config import Duration
 from restore_lib.errors import Refused
 from restore_lib.model.states import Overwrite, Priority, TakeRedundancy
 from restore_lib.model.verdict import Verdict
+from restore_lib.model.volume import Reason
 from restore_lib.restore.outlook import outlook
 from restore_lib.restore.pausing import pause_restore, resume_restore
 from restore_lib.restore.report import build_report, write_report
@@ -88,6 +89,10 @@ def run(
     overwrite: Annotated[
         Overwrite, typer.Option(help="What to do where another object stands.")
     ] = Overwrite.NEVER,
+    reason: Annotated[
+        Literal["restore", "verify", "migrate"],
+        typer.Option(help="Why volumes are recalled, as the vault is told."),
+    ] = "restore",
     priority: Annotated[
         Priority, typer.Option(help="Whose batches come first, where several restores are open.")
     ] = Priority.NORMAL,
@@ -123,6 +128,7 @@ def run(
         recovery_point=recovery_point,
         target=to,
         overwrite=overwrite,
+        reason=Reason(reason),
         priority=priority,
         take_redundancy=take_redundancy,
     )
@@ -161,10 +167,10 @@ def resume(
 
 @app.command("list")
 def list_requests(ctx: typer.Context, as_json: Json = False) -> None:
-    """List the restore requests, oldest first."""
+    """List the restore requests, newest first."""
     with opened(ctx, as_json=as_json) as session:
         with session.site.catalog.read() as connection:
-            found = requests.requests(connection)
+            found = requests.requests(connection)[::-1]
         session.show(
             {"requests": [head(request) for request in found]},
             table(
@@ -265,14 +271,22 @@ def show_report(session: Session, request_id: int) -> Verdict:
 
 
 def _plan_and_ask(session: Session, spec: RestoreSpec, *, yes: bool) -> int:
-    """Make the durable plan, show it and release it; a plan that is declined is cancelled."""
+    """Make the durable plan, show it and release it.
+
+    A plan that is declined, or left by Ctrl-C, is cancelled: an open one keeps what it names.
+    """
     plan = plan_restore(session.site, spec, session.actor)
     request_id = plan.request_id or 0
-    if not session.as_json:
-        session.show({}, *plan_text(plan), "")
-    if not session.confirm("Restore these objects?", yes=yes):
-        cancel_restore(session.site, request_id, session.actor)
-        session.say("Nothing was restored.")
+    agreed = False
+    try:
+        if not session.as_json:
+            session.show({}, *plan_text(plan), "")
+        agreed = session.confirm("Restore these objects?", yes=yes)
+    finally:
+        if not agreed:
+            cancel_restore(session.site, request_id, session.actor)
+            session.say("Nothing was restored.")
+    if not agreed:
         raise typer.Exit(1)
     start_restore(session.site, request_id, session.actor)
     session.say(f"Restore request {request_id} begins.")

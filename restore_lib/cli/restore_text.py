@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from restore_lib.catalog.requests import Request
-from restore_lib.cli.output import as_text, duration_text, facts, size_text, table
+from restore_lib.cli.output import as_text, count_text, duration_text, facts, size_text, table
 from restore_lib.restore.request import RestorePlan
 
 NAMED = 20
@@ -66,7 +66,7 @@ def plan_text(plan: RestorePlan) -> tuple[Any, ...]:
 def _experience(estimate: Mapping[str, Any]) -> str:
     if not (earlier := len(estimate.get("learned_from", ()))):
         return "; no restore has shown yet how fast this plant is"
-    return f"; by what {earlier} earlier restore{'s' if earlier > 1 else ''} showed"
+    return f"; by what {count_text(earlier, 'earlier restore')} showed"
 
 
 def _choice_text(made: Mapping[str, Any]) -> str:
@@ -83,7 +83,7 @@ def _spares_text(spares: Mapping[str, Any]) -> str:
     risk = f"a second trip to a vault has a chance of {before:.2%}"
     if not count:
         return f"none: {risk}"
-    return f"{count} volume{'s' if count > 1 else ''}: {risk} without, {left:.2%} with them"
+    return f"{count_text(count, 'volume')}: {risk} without, {left:.2%} with them"
 
 
 def ends(seen: Mapping[str, Any]) -> dict[str, Any]:

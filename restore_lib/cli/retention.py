@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from restore_lib.cli.output import duration_text, table
+from restore_lib.cli.output import count_text, duration_text, table
 from restore_lib.cli.session import DryRun, Json, Yes, group, opened
 from restore_lib.retention.expire import PolicyPlan, RetentionPlan, apply_retention, plan_retention
 from restore_lib.retention.undo import undo_retention
@@ -30,7 +30,7 @@ def apply(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Let expire what the plan shows; nothing is taken from any tape.
+    """Expire what the plan shows; nothing is taken from any tape.
 
     Nothing younger than the policy's keep_within ever expires, and no last good copy.
     """
@@ -42,12 +42,12 @@ def apply(
             if as_json:
                 session.show(planned.as_dict())
             return
-        if not planned.is_empty and not session.confirm("Let these expire?", yes=yes):
+        if not planned.is_empty and not session.confirm("Do what the plan shows?", yes=yes):
             session.say("Nothing has expired.")
             raise typer.Exit(1)
         done = apply_retention(session.site, planned, session.actor)
         count = sum(map(len, done.points.values()))
-        session.show({"expired": done}, f"{count} recovery points have expired.")
+        session.show({"expired": done}, f"{count_text(count, 'recovery point')} expired.")
 
 
 @app.command()

@@ -16,8 +16,20 @@ from restore_lib.cli.progress import Board
 from restore_lib.errors import Refused
 from restore_lib.site import Site
 
+
+def _speak_json(ctx: typer.Context, wanted: bool) -> bool:
+    """Take note of --json before the command begins, so that each error of it is JSON too."""
+    ctx.obj.as_json = wanted
+    return wanted
+
+
 Json = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")
+    bool,
+    typer.Option(
+        "--json",
+        callback=_speak_json,
+        help="Print the result as JSON on stdout, and nothing else there.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")]
@@ -59,17 +71,25 @@ class Session:
         return Board(console(stderr=True))
 
     def confirm(self, question: str, *, yes: bool) -> bool:
-        """Ask on the terminal, unless ``yes``; Refused where there is no terminal to ask on."""
-        if not yes:
-            check_can_ask(as_json=self.as_json)
-        return yes or typer.confirm(question, err=True)
+        """Ask on the terminal, unless ``yes``; Refused where nobody can be asked.
+
+        Ctrl-C, or the end of input, is no answer: it raises KeyboardInterrupt.
+        """
+        if yes:
+            return True
+        check_can_ask(as_json=self.as_json)
+        try:
+            return typer.confirm(question, err=True)
+        except typer.Abort:
+            typer.echo(err=True)
+            raise KeyboardInterrupt from None
 
 
 def check_can_ask(*, as_json: bool) -> None:
     """Raise Refused unless a person is there to answer."""
     if as_json or not sys.stdin.isatty():
         raise Refused(
-            "This has to be confirmed, and there is no terminal to ask on.",
+            "This has to be confirmed, and nobody can be asked here (no terminal, or --json).",
             remedy="see the plan with --dry-run, then give --yes",
         )
 
@@ -78,7 +98,6 @@ def check_can_ask(*, as_json: bool) -> None:
 def opened(ctx: typer.Context, *, as_json: bool = False) -> Iterator[Session]:
     """Open the site that the command line names, for one command."""
     invocation: Invocation = ctx.obj
-    invocation.as_json = as_json
     site = Site.load(invocation.config)
     try:
         yield Session(site, as_json=as_json)

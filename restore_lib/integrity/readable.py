@@ -34,7 +34,9 @@ class ObjectOnVolume:
 def objects_on(site: Site, result: VolumeResult) -> Iterator[ObjectOnVolume]:
     """Yield the objects on a data volume with what its verification showed; streaming.
 
-    A parity volume holds none. Nothing is readable on a volume whose label was not.
+    These are the objects that the catalog still has there; nothing is written to a volume after it
+    was found damaged. A parity volume holds none. Nothing is readable on a volume whose label was
+    not.
     """
     with site.catalog.read() as connection:
         expected = verifications.expected_volume(connection, result.barcode)

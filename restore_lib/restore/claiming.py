@@ -6,7 +6,7 @@ it until it settles, or until nobody has worked on them for a quarter of an hour
 
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -89,6 +89,17 @@ def abandoned_waves(site: Site) -> list[Wave]:
     """Return open waves that nobody has worked on for a quarter of an hour."""
     with site.catalog.read() as connection:
         return waves.untouched_waves(connection, site.clock.now() - ABANDONED_AFTER)
+
+
+def held_by_others(site: Site, runner: str, request_ids: Collection[int]) -> list[str]:
+    """Return the other runners that hold batches of these requests that have not ended."""
+    with site.catalog.read() as connection:
+        held = [
+            wave
+            for wave in waves.open_waves(connection)
+            if wave.runner != runner and wave.request_id in request_ids
+        ]
+        return sorted({wave.runner for wave in held if _open(connection, [wave])})
 
 
 def ready(connection: Connection, request_id: int) -> list[Batch]:

@@ -225,12 +225,16 @@ def _origin(connection: Connection, site: Site, spec: RestoreSpec) -> tuple[str,
             )
         return point.store, point.id
     if spec.store is None:
-        raise Refused("The store to restore is not named.", remedy="name it with --store")
+        raise Refused(
+            "The store to restore is not named.",
+            remedy="name the store (`--store`, or *Store* in the form)",
+        )
     site.store(spec.store)
     newest = recovery_points.newest_committed(connection, spec.store)
     if newest is None:
         raise Refused(
-            f"There is no recovery point of {spec.store}.", remedy="run `tapeflow backup` first"
+            f"There is no recovery point of {spec.store}.",
+            remedy="run `tapeflow backup run POLICY` first",
         )
     return spec.store, newest.id
 

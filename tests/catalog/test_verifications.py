@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from restore_lib.catalog import verifications
 from restore_lib.catalog.engine import Catalog
@@ -89,6 +89,15 @@ def test_what_should_be_on_a_volume(filled: Catalog) -> None:
     assert found.files == (ExpectedFile(1, 20, "02" * 32), ExpectedFile(2, 10, "01" * 32))
 
 
+def test_whether_a_volume_holds_what_it_did(filled: Catalog) -> None:
+    with filled.write() as connection:
+        assert verifications.holds_data(connection, "V2", AT)
+        assert not verifications.holds_data(connection, "V3", AT)
+        connection.execute(update(tape_sets).values(created_at=LATER))
+        assert verifications.holds_data(connection, "V2")
+        assert not verifications.holds_data(connection, "V2", AT)
+
+
 def test_candidates_hold_data_and_come_in_order(filled: Catalog) -> None:
     with filled.write() as connection:
         verifications.set_verified(connection, ["V1"], AT)
@@ -130,6 +139,16 @@ def test_a_run_ends_once(filled: Catalog) -> None:
     assert (ended.state, ended.verdict, ended.ended_at) == ("ended", Verdict.FAILED, LATER)
 
 
+def test_runs_come_newest_first_with_their_verdicts(filled: Catalog) -> None:
+    first, second = begin(filled, "V1", "V2"), begin(filled)
+    keep(filled, first, FOUND)
+    with filled.read() as connection:
+        assert [run.id for run in verifications.runs(connection)] == [second, first]
+        assert verifications.verdicts(connection) == {
+            first: {Verdict.FAILED: 1, Verdict.NOT_CHECKED: 1}
+        }
+
+
 def test_only_the_same_run_unread_is_taken_up(filled: Catalog) -> None:
     assert untouched(filled, ["V1"]) is None
     run_id = begin(filled, "V1", "V2")
@@ -140,5 +159,5 @@ def test_only_the_same_run_unread_is_taken_up(filled: Catalog) -> None:
 
 
 def test_a_run_that_is_not_there(catalog: Catalog) -> None:
-    with catalog.read() as connection, pytest.raises(Refused, match="run 5"):
+    with catalog.read() as connection, pytest.raises(Refused, match="no verification 5"):
         verifications.run(connection, 5)

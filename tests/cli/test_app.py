@@ -1,7 +1,9 @@
+import json
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from restore_lib.cli.app import COMMANDS, app, load_command
+from restore_lib.config import Config, Section
 from tests.support.commands import as_json, process, refused, succeeds
 
 ROOT = Path(__file__).parents[2]
@@ -75,21 +78,65 @@ assert not found, found
     assert done.returncode == 0, done.stderr
 
 
-def test_every_command_that_a_message_names_exists() -> None:
-    known = tuple(" ".join(command) + " " for command in all_commands())
-    named = {}
+def sources() -> Iterator[tuple[Path, str]]:
+    """Yield the code that users get messages from, without the line that says what a file is."""
     for folder in ("restore_lib", "dags", "plugins"):
         for path in (ROOT / folder).rglob("*.py"):
-            for words in re.findall(r"`tapeflow ([a-z -]+)", path.read_text("utf-8")):
-                named[" ".join(words.split(" --")[0].split())] = path
+            yield path, path.read_text("utf-8").partition("\n")[2]
+
+
+def runs_alone(command: tuple[str, ...]) -> bool:
+    """Whether a command is not only the name of a group."""
+    loaded = load_command(command[0])
+    for name in command[1:]:
+        loaded = loaded.commands[name]
+    return not getattr(loaded, "commands", None) or loaded.invoke_without_command
+
+
+def test_every_command_that_a_message_names_can_be_run() -> None:
+    known = tuple(" ".join(command) + " " for command in all_commands() if runs_alone(command))
+    named = {}
+    for path, text in sources():
+        for words in re.findall(r"`tapeflow ([a-z -]+)", text):
+            named[" ".join(words.split(" --")[0].split())] = path
     assert len(named) > 15
     assert {name: path for name, path in named.items() if not f"{name} ".startswith(known)} == {}
+
+
+def test_every_key_that_a_message_names_exists() -> None:
+    sections = {
+        name: field.annotation.model_fields
+        for name, field in Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+    named = {
+        (section, key): path
+        for path, text in sources()
+        for section, key in re.findall(r"\[(\w+)\] (?!in\b)(\w+)", text)
+        if section in sections
+    }
+    assert len(named) > 3
+    assert {
+        which: path for which, path in named.items() if which[1] not in sections[which[0]]
+    } == {}
 
 
 def test_the_version_is_the_projects() -> None:
     result = CliRunner().invoke(app, ["--version"])
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert result.stdout == f"tapeflow {project['version']}\n"
+
+
+def test_each_error_is_json_where_json_is_asked_for(cluster: Path) -> None:
+    for command in (
+        ["restore", "run"],
+        ["keys", "generate", cluster / "operating.txt"],
+        ["init", "--store", cluster / "live", cluster],
+    ):
+        result = succeeds(cluster, *command, "--json", code=64)
+        assert result.stdout == ""
+        assert json.loads(result.stderr)["code"] == "refused"
+        refused(cluster, *command, code=64)
 
 
 def test_an_unknown_command_is_a_usage_error(cluster: Path) -> None:

@@ -48,21 +48,49 @@ def test_a_recovery_point_is_shown_with_its_volumes(cluster: Path) -> None:
     assert "no recovery point 9" in refused(cluster, "backup", "show", "9", code=64)
 
 
-def test_an_unreadable_object_is_named_and_the_rest_backed_up(
-    fresh: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hidden = fresh / "live" / "line\nbreak.txt"
+def deny(monkeypatch: pytest.MonkeyPatch, *names: str) -> set[str]:
+    """Let files of these names be unreadable, for as long as they are in the set."""
+    hidden = set(names)
     real = os.open
 
     def denied(path: Any, flags: int, *more: Any, **others: Any) -> int:
-        if path in {hidden.name, hidden.name.encode()}:
+        if os.fsdecode(path) in hidden:
             raise PermissionError(13, "Permission denied")
         return real(path, flags, *more, **others)
 
     monkeypatch.setattr(os, "open", denied)
+    return hidden
+
+
+def test_an_unreadable_object_is_named_and_the_rest_backed_up(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = deny(monkeypatch, "line\nbreak.txt", "file-007.txt")
     result = succeeds(fresh, "backup", "run", "live", code=3)
     assert r"not backed up: line\nbreak.txt: " in result.stderr
-    assert as_json(fresh, "backup", "list")["recovery_points"][0]["objects"] == len(FILES) - 1
+    assert "2 objects could not be read." in result.stderr
+    assert as_json(fresh, "backup", "list")["recovery_points"][0]["objects"] == len(FILES) - 2
+    shown = succeeds(fresh, "backup", "show", 1).stdout
+    assert r"not backed up: line\nbreak.txt: " in shown
+    assert "not backed up: d2/file-007.txt: " in shown
+    assert set(as_json(fresh, "backup", "show", 1)["unreadable"]) == {
+        r"line\nbreak.txt",
+        "d2/file-007.txt",
+    }
+    hidden.remove("file-007.txt")
+    assert "1 object could not be read." in succeeds(fresh, "backup", "run", "live", code=3).stderr
+
+
+def test_more_objects_than_are_named_are_counted(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deny(monkeypatch, *(f"file-{number:03}.txt" for number in range(9)))
+    monkeypatch.setattr("restore_lib.backup.stage._NAMED", 2)
+    result = succeeds(fresh, "backup", "run", "live", code=3)
+    assert "9 objects could not be read." in result.stderr
+    assert 2 <= result.stderr.count("not backed up: ") < 9
+    [line] = [row for row in result.stdout.splitlines() if row.startswith("unreadable")]
+    assert line.split() == ["unreadable", "9"]
 
 
 def test_killed_and_run_again_it_ends_the_same(

@@ -16,6 +16,8 @@ from restore_lib.errors import CourierUnavailable, RetryLater
 from restore_lib.library.faults import Faults, write_faults
 from restore_lib.model.states import Overwrite
 from restore_lib.restore import flow
+from restore_lib.restore.claiming import claim
+from restore_lib.restore.pausing import pause_restore, resume_restore
 from restore_lib.restore.request import RestoreSpec, plan_restore, start_restore
 from restore_lib.site import Site
 from restore_lib.workers import Workers
@@ -139,6 +141,36 @@ def test_a_courier_that_is_away_is_waited_for(
 
     monkeypatch.setattr(flow, "advance", advance)
     execute(session, [request], LONG, go_on=GO_ON)
+    assert len(digests(cluster / "out")) == len(FILES)
+
+
+def test_batches_that_another_has_are_told_of_once_and_come_free_by_a_pause(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(open_site(cluster), as_json=False)
+    said: list[str] = []
+    session.say = said.append  # type: ignore[method-assign,assignment]  # to hear it
+    request = ask(session.site)
+    assert claim(session.site, "airflow:restore_wave/run 1")
+    real = flow.advance
+
+    def advance(site: Site, actor: str) -> flow.Advance:
+        done = real(site, actor)
+        done.problems.append(CourierUnavailable("The van is away."))
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "advance", advance)
+        patch.setattr(executing, "_SHORTEST_POLL", 0.01)
+        with pytest.raises(RetryLater, match="The time is over"):
+            execute(session, [request], timedelta(seconds=0.1), go_on=GO_ON)
+    away, held = said
+    assert away.startswith("The van is away.")
+    assert held.startswith("Batches are with airflow:restore_wave. If it is dead")
+    pause_restore(session.site, request, "ann")
+    resume_restore(session.site, request, "ann")
+    execute(session, [request], LONG, go_on=GO_ON)
+    assert len(said) == 2
     assert len(digests(cluster / "out")) == len(FILES)
 
 

@@ -7,6 +7,7 @@ import pytest
 from restore_lib.cli.output import (
     as_text,
     console,
+    count_text,
     duration_text,
     facts,
     print_error,
@@ -26,6 +27,11 @@ AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 )
 def test_sizes(size: float, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_counts() -> None:
+    found = [count_text(number, "recovery point") for number in (0, 1, 2000)]
+    assert found == ["0 recovery points", "1 recovery point", "2,000 recovery points"]
 
 
 def test_durations() -> None:

@@ -85,6 +85,10 @@ def test_volumes_in_the_vault_are_named_then_called_back(sparse: Path) -> None:
     assert set(away) <= set(volumes_of(sparse, OLD)[:K])
     assert "to recall: " in succeeds(sparse, "repack", "plan").stdout
     assert "--recall" in refused(sparse, "repack", "run", "--yes", code=64)
+    assert "--yes" in refused(sparse, "repack", "run", "--recall", code=64)
+    assert {s["direction"] for s in as_json(sparse, "vault", "list", "--all")["shipments"]} == {
+        "out"
+    }
     with vendor(sparse):
         assert "recalled" in refused(sparse, "repack", "run", "--recall", "--yes", code=75)
         assert "on their way" in refused(sparse, "repack", "run", "--yes", code=75)

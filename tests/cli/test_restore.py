@@ -138,8 +138,19 @@ def test_without_a_terminal_it_needs_yes(cluster: Path) -> None:
     assert as_json(cluster, "restore", "list") == {"requests": []}
 
 
-@pytest.mark.parametrize(("answer", "code", "state"), [("n", 1, "cancelled"), ("y", 0, "ended")])
-def test_on_a_terminal_it_asks_first(cluster: Path, answer: str, code: int, state: str) -> None:
+@pytest.mark.parametrize(
+    ("answer", "code", "state"),
+    [
+        (b"n\n", 1, "cancelled"),
+        (b"y\n", 0, "ended"),
+        (b"\x04", 130, "cancelled"),
+        (signal.SIGINT, 130, "cancelled"),
+    ],
+    ids=["no", "yes", "end of input", "Ctrl-C"],
+)
+def test_on_a_terminal_it_asks_first(
+    cluster: Path, answer: bytes | signal.Signals, code: int, state: str
+) -> None:
     ours, theirs = pty.openpty()
     arguments = ["restore", "run", "--everything", "--store", "live", "--to", "out"]
     running = process(cluster, *arguments, terminal=theirs)
@@ -147,14 +158,18 @@ def test_on_a_terminal_it_asks_first(cluster: Path, answer: str, code: int, stat
     said = b""
     while b"Restore these objects? [y/N]" not in said:
         said += os.read(ours, 1000)
-    os.write(ours, answer.encode() + b"\n")
+    if isinstance(answer, bytes):
+        os.write(ours, answer)
+    else:
+        running.send_signal(answer)
     with contextlib.suppress(OSError):
         while more := os.read(ours, 1000):
             said += more
     assert running.wait() == code
     os.close(ours)
     assert as_json(cluster, "restore", "show", "1")["state"] == state
-    assert (b"64/64 objects" in said) is (answer == "y")
+    assert (b"64/64 objects" in said) is (code == 0)
+    assert (b"Nothing was restored." in said) is (code != 0)
 
 
 def test_exactly_one_choice_of_objects(cluster: Path) -> None:
@@ -174,10 +189,11 @@ def test_vaulted_volumes_are_recalled_and_waited_for(cluster: Path) -> None:
 def test_a_timeout_leaves_all_to_be_resumed(cluster: Path) -> None:
     send_all_to_the_vault(cluster)
     arguments = ["restore", "run", "--everything", "--store", "live", "--to", "out", "--yes"]
-    said = refused(cluster, *arguments, "--timeout", "0.5s", code=75)
+    said = refused(cluster, *arguments, "--reason", "verify", "--timeout", "0.5s", code=75)
     assert "`tapeflow restore resume 1`" in said
     [waiting] = as_json(cluster, "restore", "show", "1")["shipments"]
-    assert waiting["state"] == "pick_listed"
+    assert (waiting["state"], waiting["reason"]) == ("pick_listed", "verify")
+    assert "drill" in succeeds(cluster, *arguments, "--reason", "drill", code=2).stderr
     with vendor(cluster):
         succeeds(cluster, "restore", "resume", "1")
     assert digests(cluster / "out") == WANTED
@@ -247,6 +263,9 @@ def test_show_and_report_tell_of_a_request(cluster: Path) -> None:
     assert shown["objects"]["restored"] == 12
     assert "12" in succeeds(cluster, "restore", "show", "1").stdout
     assert "d1/" in succeeds(cluster, "restore", "list").stdout
+    succeeds(cluster, "restore", "run", "--prefix", "d2/", "--store", "live", "--yes")
+    listed = as_json(cluster, "restore", "list")["requests"]
+    assert [each["request"] for each in listed] == [2, 1]
     Path(shown["report"]).unlink()
     assert "passed" in succeeds(cluster, "restore", "report", "1").stdout
     assert Path(shown["report"]).exists()

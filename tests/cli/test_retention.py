@@ -52,7 +52,7 @@ def test_points_expire_after_a_question_and_come_back(ruled: Path) -> None:
     assert "--yes" in refused(ruled, "retention", "apply", code=64)
     assert point_states(ruled) == ["committed", "committed"]
     text = succeeds(ruled, "retention", "apply", "--yes").stdout
-    assert "1 recovery points have expired." in text
+    assert "1 recovery point expired." in text
     assert point_states(ruled) == ["expired", "committed"]
     asked = ("restore", "run", "--recovery-point", 1, "--everything", "--dry-run")
     assert "tapeflow retention undo 1" in refused(ruled, *asked, code=64)
@@ -68,4 +68,4 @@ def test_points_expire_after_a_question_and_come_back(ruled: Path) -> None:
 def test_without_a_rule_nothing_expires(cluster: Path) -> None:
     text = succeeds(cluster, "retention", "apply").stdout
     assert "Policy live has no retention: nothing expires." in text
-    assert "0 recovery points have expired." in text
+    assert "0 recovery points expired." in text

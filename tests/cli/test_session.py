@@ -1,4 +1,5 @@
 import re
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -37,5 +38,12 @@ def test_nobody_there_to_answer_is_refused(cluster: Path, monkeypatch: pytest.Mo
         session(cluster).confirm("Sure?", yes=False)
     assert session(cluster).confirm("Sure?", yes=True)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="--json"):
         check_can_ask(as_json=True)
+
+
+def test_no_answer_is_an_interruption(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    with pytest.raises(KeyboardInterrupt):
+        session(cluster).confirm("Sure?", yes=False)

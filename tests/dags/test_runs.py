@@ -11,19 +11,22 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.xcom import XComModel
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.utils.session import create_session
 from sqlalchemy import update
 
 from demo.airflow_local import ROOT
 from demo.vendor import open_vendors
-from restore_lib.catalog import batches, incidents, requests
+from restore_lib.catalog import batches, drills, incidents, requests
 from restore_lib.catalog.recovery_points import newest_committed
 from restore_lib.catalog.tables import recovery_points, tape_sets
 from restore_lib.catalog.volumes import volumes
 from restore_lib.errors import CatalogUnavailable
 from restore_lib.integrity.loss_scan import scan_for_loss
+from restore_lib.integrity.verify_media import begin_verification, plan_verification
 from restore_lib.library.faults import Faults, write_faults
 from restore_lib.model.states import Priority, RequestState
+from restore_lib.model.verdict import Verdict
 from restore_lib.model.volume import Custody, Health
 from restore_lib.restore.claiming import claim
 from restore_lib.restore.pausing import pause_restore, resume_restore
@@ -246,11 +249,20 @@ def test_restore_reports_on_its_incident(run: Run, site: Site, root: Path) -> No
     assert (root / "reports" / "restore-1.html").exists()
 
 
+def test_a_dry_run_of_a_restore_keeps_nothing(run: Run, site: Site) -> None:
+    back_up(site)
+    done = run("restore", {"everything": True, "store": "live", "target": "out", "dry_run": True})
+    assert done.state == "success"
+    assert {state for counts in states(done).values() for state in counts} == {"skipped"}
+    with site.catalog.read() as connection:
+        assert requests.requests(connection) == []
+
+
 def test_a_plan_whose_task_was_killed_is_taken_up(
     run: Run, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*arguments: Any) -> None:
-        plan_restore(*arguments)
+    def die(*arguments: Any, **options: Any) -> None:
+        plan_restore(*arguments, **options)
         raise CatalogUnavailable("It goes away after the commit.")
 
     back_up(site)
@@ -372,6 +384,39 @@ def test_verify_media_fails_for_a_bad_volume_and_reads_the_others(run: Run, site
         checked = {v.barcode: v.health for v in volumes(connection) if v.verified_at}
     assert checked[bad] is Health.BROKEN
     assert list(checked.values()).count(Health.OK) == 2
+
+
+def verdict_of(dag_id: str) -> Callable[[Any], None]:
+    """Return what the task `verdict` of a DAG does."""
+    dag: Any = DagBag(str(ROOT / "dags" / f"{dag_id}.py")).dags[dag_id]
+    found: Callable[[Any], None] = dag.get_task("verdict").python_callable
+    return found
+
+
+def test_a_verification_that_did_not_pass_says_where_to_look(site: Site) -> None:
+    back_up(site)
+    run_id = begin_verification(site, plan_verification(site), ACTOR)
+    with pytest.raises(AirflowFailException) as raised:
+        verdict_of("verify_media")(run_id)
+    assert str(raised.value) == (
+        f"Verification {run_id}: the verdict is not_checked; see "
+        f"`tapeflow verifications show {run_id}`."
+    )
+
+
+def test_drills_that_did_not_pass_say_where_to_look(site: Site) -> None:
+    with site.catalog.write() as connection:
+        ids = [drills.add_drill(connection, "small", site.clock.now(), {}) for _ in range(3)]
+        for drill_id, verdict in zip(
+            ids, (Verdict.FAILED, Verdict.PASSED, Verdict.NOT_CHECKED), strict=True
+        ):
+            drills.end_drill(connection, drill_id, site.clock.now(), verdict, {})
+    with pytest.raises(AirflowFailException) as raised:
+        verdict_of("dr_drill")(ids)
+    assert str(raised.value) == (
+        f"Not every drill passed: drill {ids[0]}: failed, see `tapeflow drill show {ids[0]}`; "
+        f"drill {ids[2]}: not_checked, see `tapeflow drill show {ids[2]}`."
+    )
 
 
 def old_points(site: Site, root: Path) -> None:

@@ -10,7 +10,13 @@ from restore_lib.catalog import batches, tables, waves
 from restore_lib.catalog.batches import Batch
 from restore_lib.model.states import BatchState, WaveState
 from restore_lib.restore import claiming
-from restore_lib.restore.claiming import claim, has_room, settle, settle_wave
+from restore_lib.restore.claiming import (
+    claim,
+    has_room,
+    held_by_others,
+    settle,
+    settle_wave,
+)
 from restore_lib.site import Site
 from tests.support.clock import ManualClock
 from tests.support.restores import History
@@ -195,6 +201,18 @@ def test_a_runner_killed_before_it_settled_claims_anew(site: Site) -> None:
     with site.catalog.read() as connection:
         states = [waves.wave(connection, number).state for number in (1, 2)]
     assert states == [WaveState.SETTLED, WaveState.OPEN]
+
+
+def test_who_else_holds_batches_is_told_while_these_are_open(site: Site) -> None:
+    one, two = ask(site, ["A"]), ask(site, ["B"])
+    assert held_by_others(site, "here", [one, two]) == []
+    claim(site, "there")
+    assert held_by_others(site, "here", [one]) == ["there"]
+    assert held_by_others(site, "there", [one]) == []
+    for batch in found(site, one):
+        end(site, batch.id)
+    assert held_by_others(site, "here", [one]) == []
+    assert held_by_others(site, "here", [one, two]) == ["there"]
 
 
 def test_settling_ends_the_waves_of_all_requests(site: Site) -> None:
