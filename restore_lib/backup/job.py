@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,14 @@ from restore_lib.backup.select import Change, Kind, changes
 from restore_lib.backup.sources import Sources
 from restore_lib.backup.stage import Pieces, StagedStripe, Stager
 from restore_lib.backup.taking import fitting, unusable, used
-from restore_lib.catalog import recovery_points, tape_sets
-from restore_lib.catalog.bulk import chunks
-from restore_lib.catalog.recovery_points import Job, RecoveryPoint
+from restore_lib.catalog import bulk, recovery_points, tape_sets
+from restore_lib.catalog.recovery_points import Job, LiveVersion, RecoveryPoint
 from restore_lib.catalog.tape_sets import TapeSet
 from restore_lib.errors import TapeflowError, VolumeFull
 from restore_lib.model.objects import StoredObject, display_key
 from restore_lib.model.progress import Progress
 from restore_lib.site import Site
 
-_NAMED = 1000
 _SMALL_SHARE = 64 << 20
 
 
@@ -40,9 +39,26 @@ def changes_in(
     site: Site, store: str, after: bytes | None, until: bytes | None
 ) -> Iterator[Change]:
     """Yield how a range of a store's keys differs from what the catalog has of it, streaming."""
-    with site.catalog.read() as connection:
-        known = recovery_points.live_versions(connection, store, after, until)
-        yield from changes(site.store(store).list(after=after, until=until), known)
+    listed = site.store(store).list(after=after, until=until)
+    yield from changes(listed, _live_versions(site, store, after, until))
+
+
+def _live_versions(
+    site: Site, store: str, after: bytes | None, until: bytes | None
+) -> Iterator[LiveVersion]:
+    """Yield what ``recovery_points.live_versions`` does, a portion from each short transaction.
+
+    A backup goes on for hours, and nothing that long may hold on to one state of the catalog. Only
+    this run changes versions in its range, and none whose key it has not come to.
+    """
+    while True:
+        with site.catalog.read() as connection:
+            found = recovery_points.live_versions(connection, store, after, until)
+            portion = list(islice(found, bulk.CHUNK))
+        yield from portion
+        if len(portion) < bulk.CHUNK:
+            return
+        after = portion[-1].key
 
 
 class JobRun:
@@ -72,7 +88,7 @@ class JobRun:
         self._writer = Writer(self._run, drives, reads_back=self._policy.read_back)
         self._progress = progress
         self._gone: list[int] = []
-        self._count = {"backed_up": 0, "bytes_backed_up": 0}
+        self._count = {"backed_up": 0, "bytes_backed_up": 0, "gone": 0}
         self._sets: set[str] = set()
 
     def run(self) -> Mapping[str, Any]:
@@ -85,17 +101,17 @@ class JobRun:
         self._progress.stage("backing up", self._job.objects, self._job.size)
         folder = self._folder()
         try:
-            failures = self._back_up(folder)
+            unreadable, failures = self._back_up(folder)
             self._end_sets(folder)
         except OSError:
             self._run.check()  # a later run clears away the staging folder of this one
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return self._finish(failures)
+        return self._finish(unreadable, failures)
 
-    def _back_up(self, folder: Path) -> Mapping[bytes, str]:
-        """Stage, write and commit the share; return why objects could not be read, by key."""
+    def _back_up(self, folder: Path) -> tuple[int, Mapping[bytes, str]]:
+        """Stage, write and commit the share; return what ``Stager`` tells of unreadable objects."""
         with self._sealing() as sealing:
             stager = Stager(
                 folder,
@@ -115,7 +131,7 @@ class JobRun:
             reserve = self._site.config.staging.reserve
             with Ahead(folder, stripe_size, reserve, staged) as ahead:
                 self._drain(ahead, folder)
-        return stager.failures
+        return stager.unreadable, stager.failures
 
     @contextmanager
     def _sealing(self) -> Iterator[Sealing]:
@@ -192,10 +208,22 @@ class JobRun:
         for change in share:
             if change.kind is Kind.GONE and change.known is not None:
                 self._gone.append(change.known.id)
+                if len(self._gone) >= bulk.CHUNK:
+                    self._mark_gone()
             elif (source := change.to_back_up) is not None:
                 replaces = change.known.id if change.known else None
                 for piece in pieces(self._described(source), self._geometry.part_size):
                     yield Selected(piece, replaces)
+
+    def _mark_gone(self) -> None:
+        """End the versions of objects that are gone; a portion at a time, so that others can write.
+
+        Committed recovery points see them as before.
+        """
+        with self._run.write() as connection:
+            recovery_points.mark_gone(connection, self._gone, self._point.id)
+        self._count["gone"] += len(self._gone)
+        self._gone.clear()
 
     def _described(self, source: StoredObject) -> StoredObject:
         """Return what is listed of an object with the metadata that some stores don't list.
@@ -255,17 +283,13 @@ class JobRun:
             at=self._site.clock.now(),
         )
 
-    def _finish(self, failures: Mapping[bytes, str]) -> Mapping[str, Any]:
-        named = sorted(failures.items())[:_NAMED]
+    def _finish(self, unreadable: int, failures: Mapping[bytes, str]) -> Mapping[str, Any]:
+        self._mark_gone()
         summary = self._count | {
-            "gone": len(self._gone),
             "tape_sets": sorted(self._sets),
-            "unreadable_objects": len(failures),
-            "unreadable": {display_key(key): why for key, why in named},
+            "unreadable_objects": unreadable,
+            "unreadable": {display_key(key): why for key, why in sorted(failures.items())},
         }
-        for gone in chunks(self._gone):  # so that a mass deletion does not keep out other writers
-            with self._run.write() as connection:
-                recovery_points.mark_gone(connection, gone, self._point.id)
         with self._run.write() as connection:
             recovery_points.end_job(connection, self._job.id, summary)
         return summary

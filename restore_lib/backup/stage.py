@@ -1,9 +1,10 @@
 """Protect: pieces of objects into segments on the staging disk, stripe by stripe, with parity."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from restore_lib.tape.segment import empty_size
 MOST_PIECES = 50_000
 """Bounds what is held in memory of staged pieces, and the transaction that commits them."""
 _AHEAD = 2
+_NAMED = 1000
 """Stripes under way at once, so that no process waits for the last segment of a stripe."""
 
 
@@ -95,7 +97,8 @@ class Stager:
     """Stages pieces as stripes, whichever set they will be of.
 
     Segments are dealt out by what their objects can take at most, and sealed side by side.
-    ``failures`` tells, by key, why objects could not be read.
+    ``unreadable`` counts the objects that could not be read, and ``failures`` tells, by key, why
+    the first of them could not.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Stager:
         self._sealing = sealing
         self._progress = progress
         self._made = 0
+        self.unreadable = 0
         self.failures: dict[bytes, str] = {}
 
     def stripes(
@@ -180,12 +184,16 @@ class Stager:
             one = future.result()
             ended = sum(extent.part == extent.parts for extent in one.extents)
             self._progress.advance(ended, sum(extent.size for extent in one.extents))
-            self.failures.update(one.failures)
+            self._note(one.failures)
             sealed.append(one)
         k, m = self._geometry.k, self._geometry.m
         outputs = tuple(self._path(stripe.serial, k + i) for i in range(m))
         parity = self._sealing.protect([one.file.path for one in sealed], outputs, stripe.size)
         return _Protected(stripe.serial, stripe.pieces, tuple(sealed), outputs, parity)
+
+    def _note(self, failures: Mapping[bytes, str]) -> None:
+        self.unreadable += len(failures)
+        self.failures.update(islice(failures.items(), _NAMED - len(self.failures)))
 
     def _end(self, stripe: _Protected, number: int) -> StagedStripe:
         """Wait for the parity; stripes without an object before this one shift its number."""

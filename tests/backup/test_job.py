@@ -3,18 +3,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
-from restore_lib.backup import seal
+from restore_lib.backup import seal, stage
 from restore_lib.backup.job import JobRun, changes_in, geometry_of
 from restore_lib.backup.load import Load, Writer
+from restore_lib.backup.pack import Piece
 from restore_lib.backup.run import job_ids, run_job
 from restore_lib.backup.select import Kind
-from restore_lib.catalog import recovery_points
-from restore_lib.errors import LeaseLost
+from restore_lib.backup.sources import Sources
+from restore_lib.catalog import bulk, recovery_points
+from restore_lib.errors import LeaseLost, ObjectUnreadable
 from restore_lib.model.progress import Silent
 from restore_lib.restore.request import RestoreSpec
 from restore_lib.site import Site
 from restore_lib.tape.parity import TapeFileSummary, encode_parity
+from restore_lib.tape.streams import Readable
 from tests.support.sites import (
     ACTOR,
     back_up,
@@ -106,6 +110,51 @@ def test_the_staging_folder_is_left_clean(site: Site, tmp_path: Path) -> None:
     (stale / "stripe-000001-00").write_bytes(b"left by a crash")
     run_job(site, job_id, ACTOR)
     assert list((tmp_path / "staging" / "backup").iterdir()) == []
+
+
+def test_no_state_of_the_catalog_is_held_on_to_while_a_share_is_backed_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(site)
+    monkeypatch.setattr(bulk, "CHUNK", 3)
+    seen = 0
+    for change in changes_in(site, "live", None, None):
+        assert change.kind is Kind.SAME
+        assert site.catalog.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # QueuePool
+        seen += 1
+    assert seen == 20
+
+
+def test_what_is_gone_is_marked_while_a_share_is_gone_through(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(site)
+    for number in range(4, 15):
+        (tmp_path / "live" / f"{number:02}").unlink()
+    monkeypatch.setattr(bulk, "CHUNK", 4)
+    marked: list[int] = []
+    mark = recovery_points.mark_gone
+
+    def noted(connection: Connection, versions: Sequence[int], rp_id: int) -> None:
+        marked.append(len(versions))
+        mark(connection, versions, rp_id)
+
+    monkeypatch.setattr(recovery_points, "mark_gone", noted)
+    assert job_run(site).run()["gone"] == 11
+    assert marked == [4, 4, 3]
+
+
+def test_of_many_unreadable_objects_the_first_are_named_and_all_are_counted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(self: Sources, piece: Piece) -> Readable:
+        raise ObjectUnreadable(f"{piece.source.key!r} is gone.")
+
+    monkeypatch.setattr(Sources, "open", gone)
+    monkeypatch.setattr(stage, "_NAMED", 3)
+    summary = job_run(site).run()
+    assert (summary["unreadable_objects"], summary["backed_up"]) == (20, 0)
+    assert list(summary["unreadable"]) == ["00", "01", "02"]
 
 
 def test_changes_are_those_of_a_range_of_keys(site: Site, tmp_path: Path) -> None:
