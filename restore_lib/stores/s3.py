@@ -16,6 +16,7 @@ from restore_lib.model.objects import StoredObject, display_key
 from restore_lib.stores import s3_attributes, s3_errors, s3_parts
 from restore_lib.stores.checking import checked
 from restore_lib.stores.paths import name_refused
+from restore_lib.stores.s3_body import Body
 from restore_lib.stores.s3_group import S3Group
 from restore_lib.stores.streams import sequential
 
@@ -116,13 +117,17 @@ class S3Store:
 
     @contextlib.contextmanager
     def open(self, key: bytes, *, version: str | None = None) -> Iterator[BinaryIO]:
-        """Open the current or the named version of ``key`` for one sequential read."""
+        """Open the current or the named version of ``key`` for one sequential read.
+
+        A connection that breaks on the way, as it may while a backup waits for its tapes, is made
+        anew; ObjectUnreadable when the object was written over meanwhile.
+        """
         name = self._object_name(key)
         mapped = functools.partial(self._reading, key)
         which: dict[str, Any] = {} if version is None else {"VersionId": version}
+        get = functools.partial(self._client.get_object, Bucket=self._bucket, Key=name, **which)
         with mapped():
-            answer = self._client.get_object(Bucket=self._bucket, Key=name, **which)
-        body = answer["Body"]
+            body = Body(get)
         with contextlib.closing(body), sequential(body.read, mapped) as stream:
             yield stream
 

@@ -48,7 +48,8 @@ _BUSY = frozenset(
         "ConditionalRequestConflict",
     }
 )
-_CONNECTION = (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseParserError)
+BROKEN = (BotoConnectionError, HTTPClientError, IncompleteReadError)
+_CONNECTION = (*BROKEN, ResponseParserError)
 
 
 def code_of(error: ClientError) -> str:

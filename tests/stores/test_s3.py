@@ -250,13 +250,6 @@ def test_a_passing_fault_goes_unnoticed(store: S3Store, s3_server: S3Server) -> 
     assert get(store, b"key") == b"data"
 
 
-def test_an_answer_that_is_cut_off(store: S3Store, s3_server: S3Server) -> None:
-    put(store, b"key", noise(3_000_000))
-    s3_server.cut_after = 1_000_000
-    with pytest.raises(StoreUnavailable):
-        get(store, b"key")
-
-
 def test_a_service_that_goes_away() -> None:
     with running_s3_server() as server:
         bucket = server.bucket()
