@@ -20,6 +20,7 @@ from sqlalchemy import (
     table,
 )
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from restore_lib.errors import (
     CatalogMismatch,
@@ -202,6 +203,12 @@ def _mapped(engine: Engine) -> Iterator[None]:
         ):
             raise DiskFull(f"The catalog {name} can't grow: {text}.") from error
         raise CatalogUnavailable(f"The catalog {name} does not answer: {text.strip()}.") from error
+    except PoolTimeout as error:
+        name = engine.url.render_as_string(hide_password=True)
+        raise CatalogUnavailable(
+            f"All connections of this process to the catalog {name} have been busy for long.",
+            remedy="look what keeps the database, then run it again",
+        ) from error
     except DatabaseError as error:
         if "file is not a database" not in str(error.orig):
             raise

@@ -77,17 +77,15 @@ class CatalogLeases:
             )
 
     def renew(self, lease: Lease) -> Lease:
-        """Let the lease last its time to live from now.
+        """Let the lease last its time to live from now, also one that is over but was not taken.
 
-        LeaseLost when it has ended, be it by the clock or because another holder has the drive.
+        So a long wait for the catalog ends no work that nobody else has begun. LeaseLost when
+        another holder has the drive or the volume, and when the lease was released.
         """
         with self._catalog.write() as connection:
-            now = self._clock.now()
-            expires_at = now + lease.ttl
+            expires_at = self._clock.now() + lease.ttl
             done = connection.execute(
-                update(drive_leases)
-                .where(_is(lease), drive_leases.c.expires_at > now)
-                .values(expires_at=expires_at)
+                update(drive_leases).where(_is(lease)).values(expires_at=expires_at)
             )
         if done.rowcount != 1:
             raise LeaseLost(

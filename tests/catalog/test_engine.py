@@ -10,7 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import QueuePool, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError
 
 from restore_lib.catalog import engine
@@ -275,3 +275,16 @@ def test_the_names_of_the_scripts_tell_their_revisions() -> None:
     scripts = ScriptDirectory(str(Path(engine.__file__).parent / "migrations"))
     assert engine._revisions() == {script.revision for script in scripts.walk_revisions()}
     assert max(engine._revisions()) == scripts.get_current_head()
+
+
+def test_connections_that_are_all_busy_are_an_error_that_passes(catalog: Catalog) -> None:
+    pool = catalog.engine.pool
+    assert isinstance(pool, QueuePool)
+    pool._timeout = 0.05
+    with contextlib.ExitStack() as held:
+        for _ in range(pool.size() + pool._max_overflow):
+            held.enter_context(catalog.read())
+        with pytest.raises(CatalogUnavailable, match="have been busy"), catalog.read():
+            pass
+    with catalog.read():
+        pass

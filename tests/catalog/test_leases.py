@@ -97,14 +97,27 @@ def test_a_renewal_lasts_its_time_from_then_on(leases: CatalogLeases, clock: Man
     assert leases.holders() == {0: "V1"}
 
 
-def test_what_has_ended_is_not_renewed(leases: CatalogLeases, clock: ManualClock) -> None:
+def test_what_was_released_or_taken_is_not_renewed(
+    leases: CatalogLeases, clock: ManualClock
+) -> None:
     released = taken(leases.acquire([0], "a", "V1", TTL))
     leases.release(released)
     expired = taken(leases.acquire([1], "b", "V2", TTL))
     clock.advance(TTL)
+    taken(leases.acquire([1], "c", "V3", TTL))
     for lease in (released, expired):
         with pytest.raises(LeaseLost, match=f"drive {lease.drive}"):
             leases.renew(lease)
+
+
+def test_a_lease_that_is_over_and_was_not_taken_is_renewed(
+    leases: CatalogLeases, clock: ManualClock
+) -> None:
+    lease = taken(leases.acquire([0], "a", "V1", TTL))
+    clock.advance(10 * TTL)
+    assert leases.renew(lease).token == lease.token
+    assert leases.acquire([0], "b", "V2", TTL) is None
+    assert leases.holders() == {0: "V1"}
 
 
 def test_an_earlier_holder_can_touch_nothing(leases: CatalogLeases, clock: ManualClock) -> None:
