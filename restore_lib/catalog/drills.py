@@ -64,14 +64,17 @@ def drills_of(
     return [_drill(row) for row in connection.execute(query)]
 
 
-def requests_by(connection: Connection, actor: str) -> list[int]:
-    """Return the restore requests that a drill made under this actor's name, oldest first."""
+def requests_by(connection: Connection, actor: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """Return the restore requests that a drill made under this actor's name, oldest first.
+
+    Each as its id and its source.
+    """
     query = (
-        select(restore_requests.c.id)
+        select(restore_requests.c.id, restore_requests.c.source)
         .where(restore_requests.c.reason == Reason.DRILL, restore_requests.c.actor == actor)
         .order_by(restore_requests.c.id)
     )
-    return list(connection.execute(query).scalars())
+    return [(row.id, row.source) for row in connection.execute(query)]
 
 
 def note_requests(connection: Connection, drill_id: int, request_ids: Sequence[int]) -> None:

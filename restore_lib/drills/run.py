@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from restore_lib.catalog import audit, drills, requests
@@ -27,7 +28,12 @@ from restore_lib.errors import Refused
 from restore_lib.model.states import DrillState, Overwrite, RequestState
 from restore_lib.model.volume import Reason
 from restore_lib.restore.report import build_report, write_report
-from restore_lib.restore.request import RestoreSpec, plan_restore, start_restore
+from restore_lib.restore.request import (
+    RestoreSpec,
+    cancel_restore,
+    plan_restore,
+    start_restore,
+)
 from restore_lib.site import Site
 
 _OVER = frozenset({RequestState.ENDED, RequestState.CANCELLED})
@@ -99,14 +105,18 @@ def begin_drill(site: Site, name: str, actor: str, seed: int) -> int:
     specs = _specs(site, _config(site, name), point, seed)
     by_drill = f"drill {drill.id}"
     with site.catalog.read() as connection:
-        made = drills.requests_by(connection, by_drill)
-    for spec in list(specs.values())[len(made) :]:
-        planned = plan_restore(site, spec, by_drill)
-        assert planned.request_id is not None  # noqa: S101 - only a dry run has none
-        made.append(planned.request_id)
+        made = _by_part(drills.requests_by(connection, by_drill))
+    for part, spec in specs.items():
+        if not made[part]:
+            plan_restore(site, spec, by_drill)
     with site.catalog.write() as connection:
-        drills.note_requests(connection, drill.id, made)
-    for request_id in made:
+        made = _by_part(drills.requests_by(connection, by_drill))
+        kept = [made[part][0] for part in specs]
+        drills.note_requests(connection, drill.id, kept)
+    for request_id in chain.from_iterable(made.values()):
+        if request_id not in kept:  # planned by another call that began the drill at the same time
+            cancel_restore(site, request_id, actor)
+    for request_id in kept:
         start_restore(site, request_id, actor)
     return drill.id
 
@@ -152,6 +162,14 @@ def finish_drill(site: Site, drill_id: int, actor: str) -> Drill:
         return drills.drill(connection, drill_id)
 
 
+def _by_part(made: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, list[int]]:
+    """Return the ids of a drill's requests by the part that they restore, oldest first."""
+    found: dict[str, list[int]] = {"sample": [], "prefix": []}
+    for request_id, source in made:
+        found["prefix" if "prefix" in source else "sample"].append(request_id)
+    return found
+
+
 def _config(site: Site, name: str) -> DrillConfig:
     try:
         return site.config.drills[name]
@@ -183,7 +201,7 @@ def _newest(site: Site, store: str) -> RecoveryPoint:
     if point is None:
         raise Refused(
             f"There is no recovery point of {store} to rehearse with.",
-            remedy="run `tapeflow backup run` first",
+            remedy="run `tapeflow backup run POLICY` first",
         )
     return point
 

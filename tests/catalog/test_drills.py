@@ -56,5 +56,6 @@ def test_requests_and_names_of_a_drill(catalog: Catalog) -> None:
         mine[1].item(b"c", "pending")
     with catalog.read() as connection:
         found = drills.requests_by(connection, "drill 1")
-        assert found == [one.id for one in mine]
-        assert list(drills.asked_keys(connection, found)) == [b"a", b"b", b"c", b"\xff\x00"]
+        assert found == [(one.id, {"incident": 1}) for one in mine]
+        asked = drills.asked_keys(connection, [one.id for one in mine])
+        assert list(asked) == [b"a", b"b", b"c", b"\xff\x00"]

@@ -11,7 +11,7 @@ from restore_lib.catalog import audit, drills
 from restore_lib.catalog import requests as catalog_requests
 from restore_lib.drills.run import begin_drill, finish_drill, is_over, plan_drill
 from restore_lib.errors import CatalogUnavailable, KeyUnusable, Refused
-from restore_lib.model.states import DrillState
+from restore_lib.model.states import DrillState, RequestState
 from restore_lib.model.verdict import Verdict
 from restore_lib.model.volume import Reason
 from restore_lib.restore.request import RestorePlan, cancel_restore, plan_restore
@@ -144,6 +144,24 @@ def test_a_begin_that_was_cut_short_is_continued(
         made = [request.id for request in catalog_requests.requests(connection)]
         assert drills.drill(connection, drill_id).requests == tuple(made)
         assert len(made) == 2
+    run_restores(site, drill_id)
+    assert finish_drill(site, drill_id, "ann").verdict is Verdict.PASSED
+
+
+def test_two_begins_at_once_are_one_drill(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overtaken(*arguments: Any, **others: Any) -> RestorePlan:
+        if not others:
+            monkeypatch.undo()
+            begin_drill(site, "monthly", "bob", 7)
+        return plan_restore(*arguments, **others)
+
+    monkeypatch.setattr("restore_lib.drills.run.plan_restore", overtaken)
+    drill_id = begin_drill(site, "monthly", "ann", 7)
+    with site.catalog.read() as connection:
+        made = catalog_requests.requests(connection)
+        kept = drills.drill(connection, drill_id).requests
+    assert sorted(request.state for request in made) == ["active"] * 2 + ["cancelled"] * 2
+    assert set(kept) == {one.id for one in made if one.state is RequestState.ACTIVE}
     run_restores(site, drill_id)
     assert finish_drill(site, drill_id, "ann").verdict is Verdict.PASSED
 
