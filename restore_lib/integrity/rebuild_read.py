@@ -27,8 +27,7 @@ from restore_lib.tape.mounted import blocks, read_label
 from restore_lib.tape.segment_reader import decode_index, read_index
 from restore_lib.tape.streams import CHUNK, BlockReader
 from restore_lib.tape.volume_index import (
-    STRIPES,
-    VOLUME_INDEX,
+    begins_closing_file,
     decode_stripe_table,
     read_volume_index,
 )
@@ -128,8 +127,7 @@ class _Volume:
             self._drive.locate(number)
             reading = blocks(self._drive)
             first = next(reading, b"")
-            name = first[:100].rstrip(b"\0").decode("ascii", "replace")
-            closing = name == (STRIPES if self._label.is_parity else VOLUME_INDEX)
+            closing = begins_closing_file(first, is_parity=self._label.is_parity)
             if closing:
                 stream = BlockReader(chain([first], reading))
                 told = self._stripes(stream) if self._label.is_parity else self._segments(stream)

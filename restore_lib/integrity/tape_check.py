@@ -20,7 +20,11 @@ from restore_lib.library.base import Drive
 from restore_lib.tape.mounted import read_label
 from restore_lib.tape.segment_reader import verify_segment
 from restore_lib.tape.streams import BlockReader
-from restore_lib.tape.volume_index import decode_stripe_table, read_volume_index
+from restore_lib.tape.volume_index import (
+    begins_closing_file,
+    decode_stripe_table,
+    read_volume_index,
+)
 
 MAX_BAD_BLOCKS = 16
 NOT_READ = "it, and what lies behind it in its tape file, was not read"
@@ -147,17 +151,25 @@ def _check_file(
 
 
 def _closing_file_is_sound(drive: Drive, expected: ExpectedVolume, findings: Findings) -> bool:
-    """Check volume index or stripe table; a volume that had no room for one has none."""
+    """Check volume index or stripe table.
+
+    A volume that had no room for one has none. Nor has one of a set that was closed as committed,
+    where something may follow that never was, as after a kill or when another volume failed.
+    """
     number = len(expected.files) + 1
     try:
         reading = _Reading(drive, number, expected.block_size)
-        first = next(reading, None)
+        first = next(reading, b"")
+        is_parity = expected.position >= expected.k
+        closes = not first or bool(reading.bad) or begins_closing_file(first, is_parity=is_parity)
     except EndOfData:
-        return True
+        closes = False
     except MediumError as error:
         findings.add(number, None, f"the closing tape file: {error.message}")
         return False
-    if first is None:
+    if not closes:
+        return True
+    if not first:
         findings.add(number, None, "the closing tape file is empty")
         return False
     try:

@@ -132,6 +132,15 @@ def read_volume_index(stream: Readable) -> tuple[VolumeIndex, Iterator[tuple[int
     return index, _sealed(entries, index, {VOLUME_INDEX: tar.sha256_of(raw)})
 
 
+def begins_closing_file(block: bytes, *, is_parity: bool) -> bool:
+    """Whether a tape file that begins with ``block`` is the volume index, or the stripe table.
+
+    Behind the last tape file that is committed, something else may lie that never was.
+    """
+    name = block[:100].rstrip(b"\0")
+    return name == (STRIPES if is_parity else VOLUME_INDEX).encode()
+
+
 def encode_stripe_table(table: StripeTable) -> bytes:
     """Return the stripe table as a tape file, padded to whole blocks."""
     data = to_json(

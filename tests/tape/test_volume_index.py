@@ -13,6 +13,7 @@ from restore_lib.tape.volume_index import (
     StripeTable,
     TapeFile,
     VolumeIndex,
+    begins_closing_file,
     decode_stripe_table,
     encode_stripe_table,
     read_volume_index,
@@ -51,6 +52,16 @@ def read_all(data: bytes) -> tuple[VolumeIndex, list[tuple[int, bytes]]]:
 
 def members_of(data: bytes) -> dict[str, bytes]:
     return {entry.name: entry.read() for entry in tar.entries(io.BytesIO(data))}
+
+
+def test_a_closing_file_is_known_by_its_first_block(tmp_path: Path) -> None:
+    write_volume_index(tmp_path / "index", INDEX, iter(SEALED), BLOCK)
+    index, table = (tmp_path / "index").read_bytes()[:BLOCK], encode_stripe_table(TABLE)[:BLOCK]
+    assert begins_closing_file(index, is_parity=False)
+    assert begins_closing_file(table, is_parity=True)
+    for block in (table, b"\xff" * BLOCK, b"VOLUME", b""):
+        assert not begins_closing_file(block, is_parity=False)
+    assert not begins_closing_file(index, is_parity=True)
 
 
 @pytest.fixture
