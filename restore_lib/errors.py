@@ -6,6 +6,7 @@
     ├── RetryLater          the same call may work in a while
     │   ├── DriveBusy           all drives, or the volume, are in use
     │   ├── LibraryOffline      the changer or a drive does not answer
+    │   │   └── VolumeStuck     the drive that holds the volume does not
     │   ├── LeaseLost           another holder has the drive now
     │   ├── StoreUnavailable    an object store does not answer
     │   ├── CatalogUnavailable  the database does not answer
@@ -94,6 +95,13 @@ class LibraryOffline(RetryLater):
 
     code = "library_offline"
     default_remedy = "check the library's power, cabling and [library] in tapeflow.toml"
+
+
+class VolumeStuck(LibraryOffline):
+    """The drive that holds the volume does not answer."""
+
+    code = "volume_stuck"
+    default_remedy = "have the drive repaired; `tapeflow library repair-drive` frees the volume"
 
 
 class LeaseLost(RetryLater):
@@ -189,7 +197,7 @@ class ForeignTape(NeedsDecision):
     """A tape whose label is not ours, or not the expected one; it is never written."""
 
     code = "foreign_tape"
-    default_remedy = "take the volume out of the library, or relabel it knowingly"
+    default_remedy = "take the volume out of the library; nothing is ever written to it"
 
 
 class TapeLostData(NeedsDecision):

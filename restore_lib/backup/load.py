@@ -25,10 +25,10 @@ from restore_lib.catalog.stripes import NewTapeFile
 from restore_lib.catalog.tables import volumes as volume_table
 from restore_lib.catalog.tape_sets import SetFile, TapeSet
 from restore_lib.catalog.volumes import change, set_flag, volumes
-from restore_lib.errors import DriveBusy, GoElsewhere, VolumeAbsent
+from restore_lib.errors import DriveBusy, GoElsewhere, MediumError, VolumeAbsent, VolumeStuck
 from restore_lib.library.base import Drive
 from restore_lib.library.mounting import mounted
-from restore_lib.model.volume import Content, Flag, Health
+from restore_lib.model.volume import Content, Custody, Flag, Health
 from restore_lib.site import Site
 from restore_lib.tape.closing import write_closing_file
 from restore_lib.tape.label import Label
@@ -120,8 +120,9 @@ class Writer:
 
         Where a volume is full before, the load that is returned is the part that fits on all of
         them, and closes its set; it is empty when a blank volume, which is then marked as suspect,
-        has no room for one stripe. Nothing becomes visible. A volume that is absent, or that does
-        not read back as written, is marked so before VolumeAbsent or MediumError is raised.
+        has no room for one stripe. Nothing becomes visible. A volume that is absent, stuck in a
+        dead drive, or that does not read back as written, is marked so before VolumeAbsent or
+        MediumError is raised.
         """
         with self._site.catalog.read() as connection:
             committed = tape_sets.files_of_set(connection, load.tape_set.id)
@@ -173,6 +174,9 @@ class Writer:
         except VolumeAbsent as error:
             self._mark(label.barcode, Health.LOST, error.message)
             raise
+        except VolumeStuck as error:
+            self._mark(label.barcode, Health.DISABLED, error.message)
+            raise MediumError(error.message, volume=label.barcode) from error
         except GoElsewhere as error:
             self._mark(label.barcode, Health.SUSPECT, error.message)
             raise
@@ -236,7 +240,9 @@ class Writer:
 
     def _mark(self, barcode: str, health: Health, reason: str) -> None:
         with self._run.write() as connection:
-            if volumes(connection, [barcode], health=[Health.OK]):
+            [found] = volumes(connection, [barcode])
+            gone = health is Health.LOST and found.custody is not Custody.MOUNTABLE
+            if found.health is Health.OK and not gone:
                 who, at = self._actor, self._site.clock.now()
                 change(
                     connection,

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, or_, select
 
+from restore_lib.catalog.liveness import sets_under_repair
 from restore_lib.catalog.shipments import open_lines
 from restore_lib.catalog.tables import (
     batches,
@@ -20,7 +21,7 @@ from restore_lib.model.shipment import SHIPMENT_ENDS, Direction, LineState
 from restore_lib.model.states import OPEN_REQUESTS, BatchState, SetState
 from restore_lib.model.volume import Custody, Flag, Health, vault_of
 
-_USABLE = (Health.OK, Health.SUSPECT, Health.DISABLED)
+_USABLE = (Health.OK, Health.SUSPECT)
 _ONSITE = (Custody.MOUNTABLE, Custody.NOTMOUNTABLE)
 
 
@@ -36,7 +37,7 @@ class Candidate:
 def candidates(connection: Connection, policy: str | None = None) -> list[Candidate]:
     """Return the usable volumes of closed sets that are onsite and in no open shipment.
 
-    Without those that a restore still waits for, and those that are missing.
+    Without those that are read here or will be, and those that are missing.
     """
     leaving = (
         select(shipment_lines.c.barcode)
@@ -81,7 +82,11 @@ def left_behind(connection: Connection, barcodes: Iterable[str]) -> list[str]:
 
 
 def awaited(connection: Connection) -> set[str]:
-    """Return the volumes that a restore which has not ended was or will be brought."""
+    """Return the volumes that are read here, or will be.
+
+    They are what a restore that has not ended was or will be brought, what a batch reads even now,
+    and the members of sets of which one is being written anew.
+    """
     running = select(restore_requests.c.id).where(restore_requests.c.state.in_(OPEN_REQUESTS))
     recalled = (
         select(shipment_lines.c.barcode)
@@ -89,10 +94,15 @@ def awaited(connection: Connection) -> set[str]:
         .where(shipments.c.direction == Direction.IN, shipments.c.request_id.in_(running))
     )
     planned = select(batches.c.barcode, batches.c.volumes).where(
-        batches.c.request_id.in_(running),
-        batches.c.state.in_((BatchState.PLANNED, BatchState.RUNNING)),
+        or_(
+            and_(batches.c.request_id.in_(running), batches.c.state == BatchState.PLANNED),
+            batches.c.state == BatchState.RUNNING,
+        )
     )
-    wanted = set(connection.execute(recalled).scalars())
+    repaired = select(volumes.c.barcode).where(
+        volumes.c.tape_set.in_(sets_under_repair(connection))
+    )
+    wanted = set(connection.execute(recalled.union(repaired)).scalars())
     for row in connection.execute(planned):
         wanted.update(row.volumes, {row.barcode} - {None})
     return wanted

@@ -35,6 +35,7 @@ from restore_lib.errors import (
     UnknownFormat,
     VolumeAbsent,
     VolumeFull,
+    VolumeStuck,
 )
 from restore_lib.integrity.member_files import Member, groups, stage
 from restore_lib.integrity.repair_plan import RepairPlan, check_ready, plan_repair, set_to_repair
@@ -49,7 +50,7 @@ from restore_lib.tape.closing import write_closing_file
 from restore_lib.tape.mounted import read_label, sealed_index
 from restore_lib.tape.volume_index import StripeMember
 
-_FAILED = (GoElsewhere, ForeignTape, TapeLostData, UnknownFormat)
+_FAILED = (GoElsewhere, ForeignTape, TapeLostData, UnknownFormat, VolumeStuck)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,15 +254,18 @@ class _Run:
             raise
 
     def _give_up(self, error: Exception) -> None:
+        """Abandon the repair, then mark the replacement; LeaseLost when another run has done it."""
+        with self._site.catalog.write() as connection:
+            repairs.abandon(connection, self._repair, self._site.clock.now())
         health, flag = Health.SUSPECT, None
         if isinstance(error, VolumeAbsent):
             health, flag = Health.LOST, Flag.MISSING
+        elif isinstance(error, VolumeStuck):
+            health = Health.DISABLED
         elif isinstance(error, ForeignTape):
             flag = Flag.FOREIGN
         if not isinstance(error, VolumeFull):
             Mounts(self._site, self._actor).mark(self._repair.replacement, health, str(error), flag)
-        with self._site.catalog.write() as connection:
-            repairs.abandon(connection, self._repair, self._site.clock.now())
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:

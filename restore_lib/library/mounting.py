@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol, Self, TypeVar
 
-from restore_lib.errors import DriveBusy, LeaseLost, LibraryOffline, TapeflowError
+from restore_lib.errors import (
+    DriveBusy,
+    LeaseLost,
+    LibraryOffline,
+    TapeflowError,
+    VolumeStuck,
+)
 from restore_lib.library.base import Drive, Library, Position, Range
 from restore_lib.library.lto import Geometry
 from restore_lib.model.lease import Lease
@@ -56,8 +62,17 @@ def mounted(
     and leaving touches nothing. After a kill, the volume stays in the drive until the next mount.
 
     Raises VolumeAbsent when the volume is in no element, DriveBusy when no drive is free or the
-    volume is in use, LibraryOffline when no free drive answers, and whatever ``library.load`` does.
+    volume is in use, LibraryOffline when no free drive answers, VolumeStuck when the drive that has
+    the volume does not, be it before or during its use, and whatever ``library.load`` does.
     """
+    with _told_when_stuck(library, barcode), _mounted(library, leases, barcode, holder, ttl) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def _mounted(
+    library: Library, leases: Leases, barcode: str, holder: str, ttl: timedelta
+) -> Iterator[Drive]:
     candidates = _candidates(library, leases, barcode)
     dead: LibraryOffline | None = None
     while candidates:
@@ -84,7 +99,7 @@ def put_away(
     """Put volume ``barcode`` into a slot if a killed holder has left it in a drive.
 
     Nothing happens when it is in no drive. Raises DriveBusy when the drive is under a live lease,
-    and LibraryOffline when it is dead.
+    and VolumeStuck when it is dead.
     """
     drive = _drive_holding(library, barcode)
     if drive is None:
@@ -92,8 +107,18 @@ def put_away(
     lease = leases.acquire([drive], holder, barcode, ttl)
     if lease is None:
         raise DriveBusy(f"The volume {barcode} is in use in drive {drive}.", volume=barcode)
-    with _Keeper(leases, lease, ttl):
+    with _told_when_stuck(library, barcode), _Keeper(leases, lease, ttl):
         library.unload(drive, lease.token)
+
+
+@contextlib.contextmanager
+def _told_when_stuck(library: Library, barcode: str) -> Iterator[None]:
+    try:
+        yield
+    except LibraryOffline as error:
+        if _drive_holding(library, barcode) is None:
+            raise
+        raise VolumeStuck(f"{error.message} {barcode} is in it.", volume=barcode) from error
 
 
 def _candidates(library: Library, leases: Leases, barcode: str) -> list[int]:

@@ -10,14 +10,14 @@ from restore_lib.errors import (
     CorruptTapeFile,
     EndOfData,
     ForeignTape,
-    LibraryOffline,
     MediumError,
     UnknownFormat,
     VolumeAbsent,
+    VolumeStuck,
 )
-from restore_lib.library.base import Drive, ElementKind
+from restore_lib.library.base import Drive
 from restore_lib.library.mounting import mounted
-from restore_lib.model.volume import Flag, Health
+from restore_lib.model.volume import Custody, Flag, Health
 from restore_lib.restore.layout import Layout
 from restore_lib.restore.read import TapeReader
 from restore_lib.site import Site
@@ -47,16 +47,19 @@ class Mounts:
         except VolumeAbsent as error:
             self.mark(barcode, Health.LOST, error.message, Flag.MISSING)
             raise
-        except LibraryOffline as error:
-            if not self._is_stuck(barcode):
-                raise
-            self.mark(barcode, Health.DISABLED, "stuck in a drive that does not answer")
-            raise MediumError(f"{error.message} {barcode} is in it.", volume=barcode) from error
+        except VolumeStuck as error:
+            self.mark(barcode, Health.DISABLED, error.message)
+            raise MediumError(error.message, volume=barcode) from error
 
     def mark(self, barcode: str, health: Health, reason: str, flag: Flag | None = None) -> None:
-        """Write down what is wrong with a volume that counted as readable so far."""
+        """Write down what is wrong with a volume that counted as readable so far.
+
+        One that has left the library since it was chosen is not LOST: it is where the catalog says.
+        """
         with self._site.catalog.write() as connection:
             [found] = known(connection, [barcode], lock=True)
+            if health is Health.LOST and found.custody is not Custody.MOUNTABLE:
+                return
             who, at = self._actor, self._site.clock.now()
             if found.health in {Health.OK, Health.SUSPECT} and found.health is not health:
                 change(
@@ -108,9 +111,3 @@ class Mounts:
         message = f"The label of volume {barcode} is not the expected one: {why}"
         self.mark(barcode, health, message, flag)
         return MediumError(message, volume=barcode)
-
-    def _is_stuck(self, barcode: str) -> bool:
-        return any(
-            element.kind is ElementKind.DRIVE and element.barcode == barcode
-            for element in self._site.library.inventory()
-        )

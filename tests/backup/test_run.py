@@ -29,7 +29,7 @@ from restore_lib.errors import (
     TapeLostData,
     VolumeFull,
 )
-from restore_lib.library.faults import Faults, write_faults
+from restore_lib.library.faults import DriveDies, Faults, write_faults
 from restore_lib.library.simh import TapeImage
 from restore_lib.model.states import SetState
 from restore_lib.model.volume import Content, Flag, Health
@@ -38,6 +38,7 @@ from restore_lib.site import Site
 from restore_lib.stores.local import LocalStore
 from restore_lib.tape.streams import BlockReader
 from restore_lib.tape.volume_index import decode_stripe_table, read_volume_index
+from tests.integrity.repairs import verify
 from tests.support.sites import (
     ACTOR,
     add_volumes,
@@ -315,17 +316,32 @@ def test_an_absent_volume_is_replaced(site: Site, tmp_path: Path) -> None:
     assert_restorable(site, tmp_path, digests(tmp_path / "live"))
 
 
+@pytest.mark.parametrize("after_blocks", [0, 5])
+def test_a_volume_that_is_stuck_in_a_dead_drive_is_replaced(
+    site: Site, tmp_path: Path, after_blocks: int
+) -> None:
+    write_faults(image(site, "TF0001L9"), Faults(drive_dies=DriveDies(after_blocks=after_blocks)))
+    back_up(site)
+    [held] = all_sets(site)
+    assert held.barcodes == ("TF0000L9", "TF0003L9", "TF0002L9")
+    with site.catalog.read() as connection:
+        stuck = volume(connection, "TF0001L9")
+    assert (stuck.health, stuck.tape_set) == (Health.DISABLED, None)
+    assert_restorable(site, tmp_path, digests(tmp_path / "live"))
+
+
 def test_a_set_with_data_whose_volume_fails_is_closed_and_another_takes_over(
     keeping: Site, tmp_path: Path
 ) -> None:
     first, before = back_up(keeping), digests(tmp_path / "live")
-    write_faults(image(keeping, "TF0001L9"), Faults(unreadable_blocks=((2, 0, 0),)))
+    write_faults(image(keeping, "TF0002L9"), Faults(unreadable_blocks=((2, 0, 0),)))
     write_files(tmp_path / "live", {b"new": os.urandom(5000)})
     point = back_up(keeping)
     old, new = all_sets(keeping)
     assert (old.state, new.state) == (SetState.CLOSED, SetState.OPEN)
-    assert "TF0001L9" in old.barcodes
+    assert "TF0002L9" in old.barcodes
     assert point.summary["tape_sets"] == [new.id]
+    assert [verify(keeping, barcode) for barcode in old.barcodes] == ["passed", "passed", "failed"]
     assert_restorable(keeping, tmp_path, before, first.id)
     assert_restorable(keeping, tmp_path, digests(tmp_path / "live"), point.id)
 

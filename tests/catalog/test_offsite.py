@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, update
 
-from restore_lib.catalog import offsite, shipments, tables, volumes
+from restore_lib.catalog import offsite, repairs, shipments, tables, volumes
 from restore_lib.catalog.engine import Catalog
 from restore_lib.model.shipment import Direction, LineState
 from restore_lib.model.states import BatchState, RequestState, SetState
@@ -150,6 +150,35 @@ def test_what_a_running_restore_is_to_read_stays(catalog: Catalog) -> None:
             )
         assert offsite.awaited(connection) == {"A1", "A2"}
         assert names(connection) == ["A3"]
+
+
+def test_what_a_batch_reads_stays_though_its_restore_was_cancelled(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        add_set(connection, "a", MEMBERS)
+        row = {
+            "request_id": add_request(connection, RequestState.CANCELLED),
+            "kind": "read",
+            "volumes": ["A2"],
+            "objects": 1,
+            "bytes": 1,
+            "estimate": 1.0,
+            "state": BatchState.RUNNING,
+            "attempts": 1,
+        }
+        connection.execute(insert(tables.batches).values(row))
+        assert offsite.awaited(connection) == {"A2"}
+
+
+def test_a_set_of_which_a_member_is_written_anew_stays(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        add_set(connection, "a", MEMBERS)
+        volumes.add_blank(connection, ["N1"], actor="ann", at=NOW)
+        repair = repairs.begin(
+            connection, barcode="A2", replacement="N1", tape_set="a", position=1, at=NOW
+        )
+        assert offsite.awaited(connection) == set(MEMBERS)
+        repairs.abandon(connection, repair, NOW)
+        assert offsite.awaited(connection) == set()
 
 
 def test_members_are_counted_by_vault_also_on_their_way(catalog: Catalog) -> None:

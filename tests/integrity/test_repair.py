@@ -14,9 +14,10 @@ from restore_lib.errors import (
     MediumError,
     NoScratchVolume,
     VolumeFull,
+    VolumeStuck,
 )
 from restore_lib.integrity.repair import run_repair
-from restore_lib.library.faults import Faults, write_faults
+from restore_lib.library.faults import DriveDies, Faults, write_faults
 from restore_lib.model.volume import Content, Health, fold
 from restore_lib.site import Site
 from tests.integrity.repairs import (
@@ -100,6 +101,14 @@ def test_a_replacement_that_fails_is_given_up_for_another(five: Site) -> None:
     result = run_repair(five, NAMES[0], ACTOR)
     assert result.replacement == NAMES[K + M + 1]
     assert verify(five, result.replacement) == "passed"
+
+
+def test_a_replacement_that_is_stuck_in_a_dead_drive_is_given_up_for_another(five: Site) -> None:
+    write_faults(image(five, NAMES[K + M]), Faults(drive_dies=DriveDies(after_blocks=3)))
+    with pytest.raises(VolumeStuck, match=NAMES[K + M]):
+        run_repair(five, NAMES[0], ACTOR)
+    assert known(five, NAMES[K + M]).health is Health.DISABLED
+    assert run_repair(five, NAMES[0], ACTOR).replacement == NAMES[K + M + 1]
 
 
 def test_a_replacement_that_is_shorter_is_given_up_for_another(five: Site) -> None:

@@ -15,6 +15,7 @@ from restore_lib.errors import (
     MediumError,
     TapeflowError,
     VolumeAbsent,
+    VolumeStuck,
 )
 from restore_lib.library.base import ElementKind
 from restore_lib.library.faults import DriveDies, Faults, write_faults
@@ -169,13 +170,16 @@ def test_dead_drive_ends_its_mount_and_others_are_used(
     image = library.root / "library" / "slot-0001" / "VT0001.tap"
     write_faults(image, Faults(drive_dies=DriveDies(after_blocks=0)))
     with (
-        pytest.raises(LibraryOffline, match="Drive 0 is dead") as caught,
+        pytest.raises(VolumeStuck, match=r"Drive 0 is dead\. VT0001 is in it") as caught,
         mounted(library, leases, "VT0001", "a") as drive,
     ):
         drive.write(b"x")
-    assert caught.value.__notes__[0].startswith("Unloading drive 0 failed too")
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.__notes__[0].startswith("Unloading drive 0 failed too")
     assert leases.holders() == {}
-    with pytest.raises(LibraryOffline, match="Drive 0 is dead"):
+    with pytest.raises(VolumeStuck, match="VT0001 is in it"):
+        put_away(library, leases, "VT0001", "a")
+    with pytest.raises(VolumeStuck, match="Drive 0 is dead"):
         mounted(library, leases, "VT0001", "a").__enter__()
     with mounted(library, leases, "VT0002", "b") as drive:
         assert drive.number == 1

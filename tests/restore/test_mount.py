@@ -12,7 +12,7 @@ from restore_lib.errors import DriveBusy, LeaseLost, LibraryOffline, MediumError
 from restore_lib.library.faults import DriveDies, Faults, write_faults
 from restore_lib.library.simh import TapeImage
 from restore_lib.library.virtual_drive import VirtualDrive
-from restore_lib.model.volume import Flag, Health, Volume
+from restore_lib.model.volume import Custody, Flag, Health, Volume
 from restore_lib.restore.mount import Mounts
 from restore_lib.restore.plan import readable
 from restore_lib.site import Site
@@ -50,6 +50,24 @@ def test_an_absent_volume_is_marked_as_lost(site: Site, tmp_path: Path) -> None:
     with pytest.raises(VolumeAbsent):
         read(site)
     assert (known(site).health, known(site).flags) == (Health.LOST, frozenset({Flag.MISSING}))
+
+
+def test_a_volume_that_was_sent_out_meanwhile_is_not_lost(site: Site, tmp_path: Path) -> None:
+    with site.catalog.write() as connection:
+        change(
+            connection,
+            [NAME],
+            "custody",
+            Custody.MOUNTABLE,
+            Custody.NOTMOUNTABLE,
+            actor=ACTOR,
+            reason="to the vault",
+            at=site.clock.now(),
+        )
+    image(site, NAME).rename(tmp_path / "gone.tap")
+    with pytest.raises(VolumeAbsent):
+        read(site)
+    assert (known(site).health, known(site).flags) == (Health.OK, frozenset())
 
 
 def test_an_unreadable_volume_is_broken(site: Site) -> None:
