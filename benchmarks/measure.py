@@ -24,9 +24,11 @@ class RunFailed(Exception):
 def run(
     command: Sequence[str], log: Path, *, cwd: Path, env: Mapping[str, str] | None = None
 ) -> Cost:
-    """Run a program to its end; dirty pages that others left are on the disk when it begins.
+    """Run a program to its end, which is when all that it wrote is on the disk.
 
-    Its output goes to ``log``. The sum and the peak cover each process that it waited for.
+    So a program that flushes what it writes is not behind one that leaves that to the system. Dirty
+    pages that others left are on the disk when it begins. Its output goes to ``log``. The sum and
+    the peak cover each process that it waited for; the flush at the end counts by the clock alone.
     """
     os.sync()
     with log.open("wb") as output:
@@ -40,6 +42,7 @@ def run(
             stderr=subprocess.STDOUT,
         )
         _, status, usage = os.wait4(child.pid, 0)
+        os.sync()
         seconds = time.perf_counter() - begun
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
