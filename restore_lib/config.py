@@ -95,7 +95,7 @@ class CatalogConfig(Section):
 
 
 class StagingConfig(Section):
-    """The disk on which segments wait for tape and restored objects for their store."""
+    """The disk on which segments wait for tape, and objects from several volumes are gathered."""
 
     path: FilePath = Path("staging")
     reserve: ByteSize = ByteSize(64 << 20)

@@ -6,13 +6,14 @@ import typer
 
 from restore_lib.catalog import volumes
 from restore_lib.catalog.leases import CatalogLeases
-from restore_lib.cli.output import facts, table
+from restore_lib.cli.output import count_text, facts, table
 from restore_lib.cli.session import Json, Session, group, opened
 from restore_lib.config import LibraryConfig
 from restore_lib.errors import Refused
 from restore_lib.library.base import ElementKind
 from restore_lib.library.virtual import VirtualLibrary
 from restore_lib.model.volume import LIBRARY
+from restore_lib.vault.found import enable
 
 app = group("The tape library: its drives, slots, new volumes.")
 
@@ -84,24 +85,42 @@ def add_blank(
         if known:
             raise Refused(
                 f"The catalog has {', '.join(known)} already.",
-                remedy="give new volumes new barcodes",
+                remedy="give new volumes new barcodes; one that was given up and is here again "
+                "comes back by `tapeflow volumes found`",
             )
         library = site.virtual_library()
-        there = {element.barcode for element in library.inventory()}
+        there = {element.barcode for element in library.inventory() if element.barcode}
         library.add_blank([barcode for barcode in barcodes if barcode not in there])
         with site.catalog.write() as connection:
             volumes.add_blank(connection, barcodes, actor=session.actor, at=site.clock.now())
-        session.show({"added": barcodes}, f"{len(set(barcodes))} blank volumes added.")
+        told = [f"{count_text(len(set(barcodes) - there), 'blank volume')} added."]
+        if found := sorted(there.intersection(barcodes)):
+            told.append(f"Entered as they were found in the library: {', '.join(found)}.")
+        session.show({"added": barcodes}, *told)
 
 
 @app.command("repair-drive")
 def repair_drive(
     ctx: typer.Context, drive: Annotated[int, typer.Argument(min=0)], as_json: Json = False
 ) -> None:
-    """Take a dead drive into use again, once it has been repaired."""
+    """Take a dead drive into use again, once it has been repaired.
+
+    A volume that was stuck in it is mounted again: it is suspect until it has passed `verify`.
+    """
     with opened(ctx, as_json=as_json) as session:
-        session.site.virtual_library().repair_drive(drive)
-        session.show({"drive": drive}, f"Drive {drive} is in use again.")
+        library = session.site.virtual_library()
+        library.repair_drive(drive)
+        held = library.loaded().get(drive)
+        why = f"drive {drive} is repaired"
+        enabled = enable(session.site, [held], session.actor, why) if held else []
+        session.show(
+            {"drive": drive, "enabled": enabled},
+            f"Drive {drive} is in use again.",
+            *(
+                f"{barcode} in it is suspect until `tapeflow verify --volume {barcode}` has passed."
+                for barcode in enabled
+            ),
+        )
 
 
 def create_library(section: LibraryConfig) -> VirtualLibrary:

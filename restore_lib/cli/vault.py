@@ -1,16 +1,21 @@
 """`tapeflow vault`: volumes go offsite, and are called back."""
 
+import json
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
-from restore_lib.catalog import shipments
-from restore_lib.cli.output import facts, table
+from restore_lib.catalog import shipments, volumes
+from restore_lib.cli.output import count_text, facts, print_json, table
 from restore_lib.cli.session import DryRun, Json, group, opened
-from restore_lib.model.shipment import SHIPMENT_ENDS, ShipmentState
+from restore_lib.errors import Refused
+from restore_lib.model.shipment import SHIPMENT_ENDS, Shipment, ShipmentState
 from restore_lib.model.volume import Reason
+from restore_lib.vault.documents import Inventory, PackingList, PickList
 from restore_lib.vault.outbound import VaultPlan, plan_vault_out, send_out
+from restore_lib.vault.papers import paper as paper_of
 from restore_lib.vault.recalls import plan_recall, recall
 from restore_lib.vault.receiving import receive
 
@@ -37,16 +42,27 @@ def out(
                 session.show(plan.as_dict())
             return
         sent = send_out(session.site, plan, session.actor)
-        session.show(plan.as_dict() | {"sent": sent}, f"{len(sent)} shipments announced.")
+        session.show(
+            plan.as_dict() | {"sent": sent}, f"{count_text(len(sent), 'shipment')} announced."
+        )
 
 
 @app.command("receive")
 def receive_documents(ctx: typer.Context, as_json: Json = False) -> None:
-    """Work through what the couriers have brought, and ask again for what is overdue."""
+    """Work through what the couriers have brought, and ask again for what is overdue.
+
+    A document that can't be used is set aside, with the reason beside it.
+    """
     with opened(ctx, as_json=as_json) as session:
-        done = asdict(receive(session.site, session.actor))
-        news = {name.replace("_", " "): found for name, found in done.items() if found}
-        session.show(done, facts(news) if news else "Nothing new.")
+        done = receive(session.site, session.actor)
+        news = {
+            name.replace("_", " "): found
+            for name, found in asdict(done).items()
+            if found and name != "rejected"
+        }
+        told: list[RenderableType] = [facts(news)] if news else []
+        told += [f"Set aside {each.document}: {each.reason}" for each in done.rejected]
+        session.show(asdict(done), *(told or ["Nothing new."]))
 
 
 @app.command("list")
@@ -75,6 +91,54 @@ def list_shipments(
         )
 
 
+@app.command()
+def show(
+    ctx: typer.Context,
+    shipment: int,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper",
+            help="Print the paper that goes with it: its packing list, a page for each box, or the "
+            "pick list of what is still to come.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show one shipment: its seal, its boxes, and how far each of its volumes is."""
+    with opened(ctx, as_json=as_json) as session:
+        with session.site.catalog.read() as connection:
+            found = shipments.shipment(connection, shipment)
+            lines = shipments.lines_of(connection, shipment)
+        if found is None:
+            raise Refused(
+                f"There is no shipment {shipment}.", remedy="`tapeflow vault list --all` has them"
+            )
+        if paper:
+            _print_paper(paper_of(session.site, found, lines), found, as_json=as_json)
+            return
+        session.show(
+            {"shipment": asdict(found), "lines": [asdict(line) for line in lines]},
+            facts({name.replace("_", " "): value for name, value in asdict(found).items()}),
+            "",
+            table(
+                ("box", "volume", "state", "note"),
+                ((line.box or None, line.barcode, line.state, line.note) for line in lines),
+            ),
+        )
+
+
+@app.command()
+def inventory(ctx: typer.Context, as_json: Json = False) -> None:
+    """List where every volume is, place by place: the list to keep on paper too."""
+    with opened(ctx, as_json=as_json) as session:
+        site = session.site
+        with site.catalog.read() as connection:
+            found = volumes.volumes(connection)
+        made = Inventory.of(site.config.cluster.id, site.clock.now(), found)
+        session.show(made.as_dict(), made.text().rstrip())
+
+
 @app.command("recall")
 def recall_volumes(
     ctx: typer.Context,
@@ -83,7 +147,10 @@ def recall_volumes(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Ask the vaults for volumes; what is here already, or asked for, is not asked for twice."""
+    """Ask the vaults for volumes; what is here already, or asked for, is not asked for twice.
+
+    A volume that a vault did not send, and that counts as lost since, is asked for anew.
+    """
     with opened(ctx, as_json=as_json) as session:
         plan = plan_recall(session.site, barcodes)
         sent: list[int] = []
@@ -102,6 +169,20 @@ def recall_volumes(
                 }
             ),
         )
+
+
+def _print_paper(
+    paper: PackingList | PickList | None, shipment: Shipment, *, as_json: bool
+) -> None:
+    if paper is None:
+        raise Refused(
+            f"Shipment {shipment.id} is {shipment.state}, and has no paper.",
+            remedy="a shipment to a vault has one once it is sealed, a recall until it ends",
+        )
+    if as_json:
+        print_json(json.loads(paper.json()))
+    else:
+        typer.echo(paper.text(), nl=False)
 
 
 def _plan_text(plan: VaultPlan) -> Any:

@@ -151,7 +151,8 @@ def _sources(
         raise Refused(
             f"Volume {volume.barcode} can't be written anew: of its set {held.id} only "
             f"{len(others)} other volumes can be read, and {held.k} are needed.",
-            remedy="restore what its set's readable volumes hold, and look for those that are lost",
+            remedy="restore what its set's readable volumes hold, and look for those that are "
+            "lost; one that is here again comes back by `tapeflow volumes found`",
         )
     here = [other.barcode for other in others if _is_here(other)]
     missing = held.k - len(here) if len(others) >= held.k else 0

@@ -5,6 +5,7 @@ twice: what an earlier execution has found is kept.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -22,7 +23,7 @@ from restore_lib.integrity.tape_check import Damage, Findings, check_volume
 from restore_lib.library.mounting import mounted
 from restore_lib.model.progress import Progress, Silent
 from restore_lib.model.verdict import Verdict, combined
-from restore_lib.model.volume import Custody, Flag, Health
+from restore_lib.model.volume import Custody, Flag, Health, Volume
 from restore_lib.site import Site
 
 _HEALTH = {
@@ -55,7 +56,8 @@ def plan_verification(
         if missing := sorted(wanted - {candidate.barcode for candidate in found}):
             raise Refused(
                 f"These volumes can't be verified now: {', '.join(missing)}.",
-                remedy="name volumes with data on them that are in the library and not broken",
+                remedy="name volumes with data on them that are in the library and not broken; one "
+                "that was given up and is here again comes back by `tapeflow volumes found`",
             )
     return found[:limit]
 
@@ -84,10 +86,11 @@ def verify_volume(
     """Mount one volume of a run, read all of it, and keep what was found.
 
     Damage makes the volume SUSPECT, or BROKEN when its label or all of its tape files can't be
-    read; a label that is another volume's, or not ours, makes it SUSPECT with a flag. A volume that
-    is not in the library stays unchecked and, unless it was sent out since, is flagged as MISSING.
-    A volume that the run has read already is not read again, and one whose set is being reclaimed
-    is not read at all.
+    read; a label that is another volume's, or not ours, makes it SUSPECT with a flag. Where all of
+    it passes, what stood against the volume before it was read is lifted: a SUSPECT one is OK, and
+    its flags are cleared. A volume that is not in the library stays unchecked and, unless it was
+    sent out since, is flagged as MISSING. A volume that the run has read already is not read again,
+    and one whose set is being reclaimed is not read at all.
 
     Raises DriveBusy, LibraryOffline or LeaseLost when the library can't serve now; then nothing is
     kept, and the call may be made again.
@@ -100,6 +103,7 @@ def verify_volume(
             return known
         if not verifications.holds_data(connection, barcode):
             return known
+        (before,) = custody.known(connection, [barcode])
         expected = verifications.expected_volume(connection, barcode)
     size = sum(file.blocks for file in expected.files) * expected.block_size
     progress.stage(f"Verifying {barcode}", objects=len(expected.files), size=size)
@@ -115,6 +119,8 @@ def verify_volume(
     with site.catalog.write() as connection:
         if verifications.add_result(connection, run_id, found):
             _mark(connection, site, run_id, expected.barcode, findings)
+            if found.verdict is Verdict.PASSED:
+                _absolve(connection, site, run_id, before)
         return verifications.result(connection, run_id, barcode)
 
 
@@ -188,3 +194,21 @@ def _mark(
         reason=reason,
         at=now,
     )
+
+
+def _absolve(connection: Connection, site: Site, run_id: int, before: Volume) -> None:
+    """Lift what stood against a volume before it was read, now that all of it has passed.
+
+    What came up meanwhile stays.
+    """
+    how: dict[str, Any] = {
+        "actor": f"verification {run_id}",
+        "reason": "passed verification",
+        "at": site.clock.now(),
+    }
+    (volume,) = custody.known(connection, [before.barcode], lock=True)
+    for flag in sorted(before.flags & volume.flags):
+        custody.clear_flag(connection, [volume.barcode], flag, **how)
+    if before.health is volume.health is Health.SUSPECT:
+        step = (Health.SUSPECT, Health.OK)
+        custody.change(connection, [volume.barcode], "health", *step, **how)

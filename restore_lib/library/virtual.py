@@ -216,7 +216,7 @@ class VirtualLibrary:
         if not self._dock.is_dir() or not self._folder.is_dir():
             raise LibraryOffline(
                 f"There is no virtual library at {self.root}.",
-                remedy="create it with `tapeflow library create`, or correct [library] root",
+                remedy="create it with `tapeflow library create`, or correct [library] path",
             )
         places = (*self._slots, *self._doors, *self._bay_folders())
         wanted = {place.rpartition("/")[2] for place in places}

@@ -19,7 +19,7 @@ from restore_lib.catalog.recovery_points import stores_with_points
 from restore_lib.catalog.volumes import volumes
 from restore_lib.model.progress import Progress, Silent
 from restore_lib.model.states import SetState
-from restore_lib.model.volume import Content, Reason
+from restore_lib.model.volume import Content, Health, Reason
 from restore_lib.site import Site
 from restore_lib.vault.recalls import plan_recall, recall
 
@@ -86,8 +86,9 @@ def plan_reclaim(site: Site) -> ReclaimPlan:
     with site.catalog.read() as connection:
         steps = [*_closed(connection), *_quarantined(connection, site)]
         away = reclaiming.away(connection)
-    coming = [b for each in steps if each.step is Step.RECLAIM for b in each.volumes]
-    return ReclaimPlan(tuple(steps), plan_recall(site, [*away, *coming]).to_recall)
+        freed = [b for each in steps if each.step is Step.RECLAIM for b in each.volumes]
+        sound = [volume.barcode for volume in volumes(connection, freed, health=[Health.OK])]
+    return ReclaimPlan(tuple(steps), plan_recall(site, [*away, *sound]).to_recall)
 
 
 def run_reclaim(

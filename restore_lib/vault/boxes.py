@@ -110,7 +110,8 @@ def _notes(
     )
     for tape_set, group in groupby(crowded, key=lambda entry: entry[0]):
         count, vault = max((count, vault) for _, count, vault in group)
+        few = "1 vault is" if vaults == 1 else f"{vaults} vaults are"
         yield (
             f"Tape set {tape_set}: {count} members in vault {vault}, where at most "
-            f"{together[tape_set]} should be; {vaults} vaults are too few to keep them apart."
+            f"{together[tape_set]} should be; {few} too few to keep them apart."
         )

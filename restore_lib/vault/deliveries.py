@@ -23,7 +23,7 @@ from restore_lib.model.volume import (
     Health,
     Volume,
 )
-from restore_lib.vault.desk import ReceiveResult, Visit
+from restore_lib.vault.desk import ReceiveResult, Visit, due
 from restore_lib.vault.documents import Acknowledgement, DeliveryNote
 from restore_lib.vault.ledger import Ledger
 from restore_lib.vault.recalls import ask_again
@@ -38,11 +38,16 @@ _ON_DOCK = (Custody.NOTMOUNTABLE, Custody.ONSITERETRIEVE)
 
 
 def acknowledged(ledger: Ledger, paper: Acknowledgement) -> ReceiveResult:
-    """Record what the vault will send, and ask for the rest again at once; again: nothing."""
+    """Record what the vault will send, and ask for the rest again at once; again: nothing.
+
+    The time in which it should come runs anew from now on.
+    """
     requested = set(ledger.in_state(LineState.REQUESTED))
     if ledger.shipment.state not in _ASKED or not requested:
         return ReceiveResult()
-    ledger.advance(*route(ledger.shipment.state, ShipmentState.PICK_LISTED))
+    shipment = ledger.shipment
+    due_at = due(ledger.visit, shipment.vault, shipment.round)
+    ledger.advance(*route(shipment.state, ShipmentState.PICK_LISTED), due_at=due_at)
     ledger.mark(requested & set(paper.volumes), LineState.VENDOR_ACKED)
     rest = sorted(requested - set(paper.volumes))
     omitted = [v.barcode for v in ledger.volumes(rest, Custody.VAULTRETRIEVE)]

@@ -10,8 +10,16 @@ from restore_lib.vault.courier import Courier, open_courier
 
 
 @dataclass(frozen=True, slots=True)
+class Rejection:
+    """A document that was set aside, by the name of its file, and why."""
+
+    document: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiveResult:
-    """What became of everything that waited: ids of shipments, barcodes, names of documents.
+    """What became of everything that waited: ids of shipments, barcodes, documents set aside.
 
     ``strangers`` lie on the dock, or are named by a document, though the catalog has no such volume
     or has it elsewhere: they stay where they are, for a person to look at.
@@ -26,7 +34,7 @@ class ReceiveResult:
     extra: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     overdue: tuple[str, ...] = ()
-    rejected: tuple[str, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
     strangers: tuple[str, ...] = ()
 
     @property
@@ -74,10 +82,12 @@ def courier_of(site: Site, vault: str) -> Courier:
     return open_courier(name, site.config.couriers[name])
 
 
-def due(visit: Visit, vault: str) -> datetime:
-    """Return when a shipment asked for now should be through.
+def due(visit: Visit, vault: str, round_: int = 0) -> datetime:
+    """Return when a shipment asked for now, for the ``round_``-th time again, should be through.
 
-    That is twice the transit time after the next truck leaves.
+    The first time that is twice the transit time after the next truck leaves, and each further
+    time twice the transit time more: the first reminder comes soon, and a vault that is closed over
+    a long weekend has given nothing up.
     """
     config = vault_config(visit.site, vault)
-    return config.leaves(visit.now) + 2 * config.transit
+    return config.leaves(visit.now) + 2 * config.transit * (round_ + 1)

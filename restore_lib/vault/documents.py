@@ -79,7 +79,7 @@ class _VolumesPaper(_Paper):
         return self._page(self._detail(), self.volumes)
 
     def _detail(self) -> str:
-        return f"{len(self.volumes)} volumes:"
+        return f"volumes: {len(self.volumes)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class PickList(_VolumesPaper):
     def _detail(self) -> str:
         return (
             f"request {self.round + 1}, reason {self.reason}, "
-            f"due {self.due_at:%Y-%m-%d %H:%M %Z}, {len(self.volumes)} volumes:"
+            f"due {self.due_at:%Y-%m-%d %H:%M %Z}, volumes: {len(self.volumes)}"
         )
 
 
@@ -168,7 +168,7 @@ class PackingList(_Paper):
         return "\f".join(
             self._page(
                 f"seal {self.seal}, box {box.number} of {len(self.boxes)}, "
-                f"{len(box.volumes)} volumes:",
+                f"volumes: {len(box.volumes)}",
                 box.volumes,
             )
             for box in self.boxes
@@ -245,7 +245,7 @@ class Inventory:
             f"{e.tape_set or '-'} {' '.join(e.flags)}".rstrip()
             for e in self.entries
         ]
-        return _page([head, f"{len(lines)} volumes:"], lines)
+        return _page([head, f"volumes: {len(lines)}"], lines)
 
 
 def _page(head: Iterable[str], lines: Iterable[str]) -> str:

@@ -9,15 +9,15 @@ from sqlalchemy import Connection
 
 from restore_lib.catalog import audit, offsite, shipments, volumes
 from restore_lib.catalog.leases import CatalogLeases
-from restore_lib.errors import ConfigError, VolumeAbsent
+from restore_lib.errors import ConfigError, VolumeAbsent, VolumeStuck
 from restore_lib.library.mounting import put_away
 from restore_lib.model.shipment import Direction, LineState, Shipment, ShipmentState
-from restore_lib.model.volume import DOCK, LIBRARY, Custody, Flag, Reason
+from restore_lib.model.volume import DOCK, LIBRARY, Custody, Flag, Health, Reason
 from restore_lib.site import Site
 from restore_lib.vault.boxes import Cartridge, PlannedShipment, plan_shipments
 from restore_lib.vault.desk import Visit, courier_of, due
-from restore_lib.vault.documents import PackedBox, PackingList
 from restore_lib.vault.ledger import Ledger
+from restore_lib.vault.papers import packing_list
 
 _UNSENT = (
     ShipmentState.DRAFT,
@@ -123,22 +123,7 @@ def announce(site: Site, shipment_id: int) -> None:
         lines = shipments.lines_of(connection, shipment_id)
     if shipment is None or shipment.state is not ShipmentState.SEALED:
         return
-    picked = [line for line in lines if line.state is LineState.PICKED]
-    courier_of(site, shipment.vault).send(
-        PackingList(
-            cluster=site.config.cluster.id,
-            shipment=shipment_id,
-            vault=shipment.vault,
-            issued_at=site.clock.now(),
-            seal=shipment.seal or "",
-            boxes=tuple(
-                PackedBox(
-                    number=box, volumes=tuple(line.barcode for line in picked if line.box == box)
-                )
-                for box in sorted({line.box for line in picked})
-            ),
-        )
-    )
+    courier_of(site, shipment.vault).send(packing_list(site, shipment, lines))
 
 
 def _create(connection: Connection, visit: Visit, plan: VaultPlan) -> None:
@@ -178,7 +163,8 @@ def _create(connection: Connection, visit: Visit, plan: VaultPlan) -> None:
 def _eject(visit: Visit, shipment: Shipment) -> None:
     """Take the volumes out of the library onto the dock; nothing mounts them from then on.
 
-    One that a killed task has left in a drive is put back first; DriveBusy when it is in use.
+    One that a killed task has left in a drive is put back first; DriveBusy when it is in use. One
+    that is stuck in a dead drive stays, and is disabled.
     """
     with visit.site.catalog.write() as connection:
         ledger = Ledger.open(connection, visit, shipment.id)
@@ -192,9 +178,25 @@ def _eject(visit: Visit, shipment: Shipment) -> None:
     site = visit.site
     leases = CatalogLeases(site.catalog, site.clock)
     for barcode in wanted:
-        put_away(site.library, leases, barcode, visit.actor, ttl=site.config.library.lease)
+        try:
+            put_away(site.library, leases, barcode, visit.actor, ttl=site.config.library.lease)
+        except VolumeStuck as error:
+            _keep(visit, shipment, barcode, error.message)
+            continue
         with suppress(VolumeAbsent):
             site.library.export(barcode)
+
+
+def _keep(visit: Visit, shipment: Shipment, barcode: str, why: str) -> None:
+    with visit.site.catalog.write() as connection:
+        ledger = Ledger.open(connection, visit, shipment.id)
+        if ledger is None or barcode not in ledger.in_state(LineState.REQUESTED):
+            return
+        ledger.mark([barcode], LineState.OMITTED, why)
+        ledger.move([barcode], (Custody.NOTMOUNTABLE, Custody.MOUNTABLE), LIBRARY, why)
+        [volume] = ledger.volumes([barcode])
+        if volume.health in {Health.OK, Health.SUSPECT}:
+            ledger.heal([barcode], (volume.health, Health.DISABLED), why)
 
 
 def _seal(visit: Visit, shipment: Shipment) -> None:

@@ -25,10 +25,11 @@ _UNDERWAY = SHIPMENT_ROUTE[: SHIPMENT_ROUTE.index(ShipmentState.ARRIVED)]
 def overdue(site: Site, actor: str) -> ReceiveResult:
     """Flag the volumes of shipments that are past their time, and announce these again.
 
-    Each time counts as a round, and gives twice the transit time more. After the last round that
-    the config allows, the volumes of a recall are given up for lost, and a shipment to the vault is
-    left to a person, its volumes flagged as missing, so that restores do not wait for them. An
-    error with one shipment leaves that for the next time, keeps no other, and is raised at the end.
+    Each time counts as a round, and gives more time than the one before. After the last round that
+    the config allows, the volumes of a recall are given up for lost, until they come after all or
+    are asked for by `recall`, and a shipment to the vault is left to a person, its volumes flagged
+    as missing, so that restores do not wait for them. An error with one shipment leaves that for
+    the next time, keeps no other, and is raised at the end.
     """
     visit = Visit.begin(site, actor)
     late = _late(site, visit.now)
@@ -70,7 +71,7 @@ def _overdue(ledger: Ledger) -> ReceiveResult:
     shipment = ledger.shipment
     last = shipment.round + 1 >= ledger.visit.site.config.restore.rounds
     expected = ledger.in_state(*EXPECTED_LINES)
-    due_at = None if last else due(ledger.visit, shipment.vault)
+    due_at = None if last else due(ledger.visit, shipment.vault, shipment.round + 1)
     if shipment.direction is Direction.OUT:
         missed = tuple(expected)
     else:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from restore_lib.catalog import audit, shipments, volumes
 from restore_lib.errors import Refused, TapeflowError
-from restore_lib.model.shipment import EXPECTED_LINES, Direction, LineState, Shipment, ShipmentState
+from restore_lib.model.shipment import Direction, LineState, Shipment, ShipmentState
 from restore_lib.model.volume import (
     HEALTH_CHANGES,
     Custody,
@@ -21,19 +21,19 @@ from restore_lib.model.volume import (
 )
 from restore_lib.site import Site
 from restore_lib.vault.desk import ReceiveResult, Visit, courier_of, due
-from restore_lib.vault.documents import PickList
 from restore_lib.vault.ledger import Ledger
+from restore_lib.vault.papers import pick_list
 
-_GONE = (Health.LOST, Health.DESTROYED)
+_ASKABLE = frozenset({Custody.VAULT, Custody.VAULTRETRIEVE})
 
 
 @dataclass(frozen=True, slots=True)
 class RecallPlan:
     """Where wanted volumes are: barcodes by what has to be done for them.
 
-    ``mountable`` are here, ``to_recall`` are in the vault that is named, ``coming`` have been asked
-    for already, ``leaving`` are on their way out and can be recalled once the vault has them, and
-    ``lost`` will not come.
+    ``mountable`` are here, ``to_recall`` are in the vault that is named, also those that it did not
+    send when it was asked before, ``coming`` have been asked for already, ``leaving`` are on their
+    way out and can be recalled once the vault has them, and ``lost`` will not come.
     """
 
     mountable: tuple[str, ...]
@@ -67,7 +67,8 @@ def recall(
 
     One shipment for each vault, drafted in one transaction, whose pick list is then sent. Volumes
     that are asked for already are not asked for twice: their shipments are among those returned.
-    So this can be called again, after a crash too. Lost volumes are not asked for.
+    So this can be called again, after a crash too. A volume that was lost anywhere but in a vault
+    is not asked for; one that a vault did not send before is, and stays lost until it comes.
     """
     visit = Visit.begin(site, actor)
     ask = _Ask(reason, request_id, follows, round_)
@@ -161,19 +162,7 @@ def send_pick_list(site: Site, shipment: Shipment) -> None:
     """Send the list of what is still expected of a recall; sending it again does no harm."""
     with site.catalog.read() as connection:
         lines = shipments.lines_of(connection, shipment.id)
-    now = site.clock.now()
-    courier_of(site, shipment.vault).send(
-        PickList(
-            cluster=site.config.cluster.id,
-            shipment=shipment.id,
-            vault=shipment.vault,
-            issued_at=now,
-            reason=shipment.reason,
-            round=shipment.round,
-            due_at=shipment.due_at or now,
-            volumes=tuple(line.barcode for line in lines if line.state in EXPECTED_LINES),
-        )
-    )
+    courier_of(site, shipment.vault).send(pick_list(site, shipment, lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +185,7 @@ def _draft(
         vault=vault,
         reason=ask.reason,
         at=visit.now,
-        due_at=due(visit, vault),
+        due_at=due(visit, vault, ask.round),
         request_id=ask.request_id,
         follows=ask.follows,
         round_=ask.round,
@@ -223,7 +212,9 @@ def _plan(found: Iterable[Volume]) -> RecallPlan:
 
 def _whereabouts(volume: Volume) -> str:
     outbound = volume.custody in {Custody.NOTMOUNTABLE, Custody.COURIER}
-    if volume.health in _GONE or (outbound and Flag.MISSING in volume.flags):
+    vanished = volume.health is Health.LOST and volume.custody not in _ASKABLE
+    gone = vanished or volume.health is Health.DESTROYED
+    if gone or (outbound and Flag.MISSING in volume.flags):
         return "lost"
     if outbound:
         return "leaving"
@@ -237,6 +228,6 @@ def _vault(volume: Volume) -> str:
     if vault is None:
         raise Refused(
             f"Volume {volume.barcode} is vaulted, but at {volume.place!r}, which is no vault.",
-            remedy="correct its place by hand; its history is in `tapeflow volumes show`",
+            remedy="restore the catalog from a copy, or rebuild it with `tapeflow catalog rebuild`",
         )
     return vault

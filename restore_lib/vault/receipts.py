@@ -1,6 +1,6 @@
 """What became of shipments to a vault: the truck's receipt, then the vault's."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from restore_lib.catalog import shipments
 from restore_lib.catalog.shipments import route
@@ -28,11 +28,9 @@ def picked_up(ledger: Ledger, receipt: PickupReceipt | VaultReceipt) -> ReceiveR
     ledger.mark(taken, LineState.SHIPPED)
     ledger.mark(left, LineState.OMITTED, "left on the dock")
     ledger.move(taken, _ONTO_TRUCK, TRUCK, "picked up")
-    if receipt.seal != shipment.seal:
-        why = f"the truck found seal {receipt.seal!r}, not {shipment.seal!r}"
-        ledger.flag(taken, Flag.SEAL_BROKEN, why)
-    if left or receipt.seal != shipment.seal:
-        ledger.audit("vault.exceptions", left=left, seal=receipt.seal)
+    _compare_seals(ledger, receipt, taken)
+    if left:
+        ledger.audit("vault.exceptions", left=left)
     return ReceiveResult(
         advanced=(shipment.id,), omitted=tuple(left), strangers=_unlisted(ledger, receipt.volumes)
     )
@@ -56,6 +54,7 @@ def vaulted(ledger: Ledger, receipt: VaultReceipt) -> ReceiveResult:
     ledger.move(arrived, (Custody.COURIER, Custody.VAULT), place, why)
     ledger.mark(arrived, LineState.RECEIVED)
     ledger.unflag(arrived, (Flag.MISSING, Flag.OVERDUE), why)
+    _compare_seals(ledger, receipt, arrived)
     ledger.mark(missing, LineState.OMITTED, "not in the vault")
     ledger.flag(missing, Flag.MISSING, f"vault {ledger.shipment.vault} has not received it")
     if missing:
@@ -67,6 +66,18 @@ def vaulted(ledger: Ledger, receipt: VaultReceipt) -> ReceiveResult:
         omitted=tuple(missing),
         strangers=_unlisted(ledger, receipt.volumes),
     )
+
+
+def _compare_seals(
+    ledger: Ledger, receipt: PickupReceipt | VaultReceipt, barcodes: Sequence[str]
+) -> None:
+    """Flag volumes that came under another seal than they were sealed with."""
+    seal = ledger.shipment.seal
+    if not barcodes or receipt.seal == seal:
+        return
+    who = "the truck" if isinstance(receipt, PickupReceipt) else f"vault {receipt.vault}"
+    if ledger.flag(barcodes, Flag.SEAL_BROKEN, f"{who} found seal {receipt.seal!r}, not {seal!r}"):
+        ledger.audit("vault.exceptions", seal=receipt.seal)
 
 
 def _arrived_late(ledger: Ledger, listed: Collection[str]) -> set[str]:

@@ -11,7 +11,7 @@ from restore_lib.model.shipment import Direction, Shipment, ShipmentState
 from restore_lib.site import Site
 from restore_lib.vault.courier import Courier, open_courier
 from restore_lib.vault.deliveries import acknowledged, delivered
-from restore_lib.vault.desk import ReceiveResult, Visit
+from restore_lib.vault.desk import ReceiveResult, Rejection, Visit
 from restore_lib.vault.documents import (
     Acknowledgement,
     DeliveryNote,
@@ -50,9 +50,10 @@ def receive(site: Site, actor: str) -> ReceiveResult:
     """Work through every document that waits, and ask (again) for what is unsent or overdue.
 
     The same document again has no effect; one that can't be read, or is of no shipment of ours, is
-    set aside and named. A document is archived only when all that it led to is done or drafted, so
-    after a crash this is called again and goes on. An error with one document or one courier leaves
-    what it concerns waiting, does not keep the others, and is raised at the end.
+    set aside and named, with the reason. A document is archived only when all that it led to is
+    done or drafted, so after a crash this is called again and goes on. An error with one document
+    or one courier leaves what it concerns waiting, does not keep the others, and is raised at the
+    end.
     """
     visit = Visit.begin(site, actor)
     result = ReceiveResult()
@@ -111,7 +112,7 @@ def _work_through(
         if not problem:
             return _enter(visit, document)
     courier.reject(name, problem)
-    return ReceiveResult(rejected=(display_key(os.fsencode(name)),))
+    return ReceiveResult(rejected=(Rejection(display_key(os.fsencode(name)), problem),))
 
 
 def _enter(visit: Visit, document: Document) -> ReceiveResult:

@@ -12,9 +12,10 @@ from restore_lib.catalog import audit, verifications
 from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.catalog.tables import volumes
 from restore_lib.catalog.verifications import VolumeResult
-from restore_lib.catalog.volumes import change, history, known
+from restore_lib.catalog.volumes import change, history, known, set_flag
 from restore_lib.errors import DriveBusy, LibraryOffline, Refused
-from restore_lib.integrity.tape_check import MAX_BAD_BLOCKS
+from restore_lib.integrity import verify_media
+from restore_lib.integrity.tape_check import MAX_BAD_BLOCKS, Findings, check_volume
 from restore_lib.integrity.verify_media import (
     begin_verification,
     finish_verification,
@@ -335,7 +336,7 @@ def test_steps_done_twice_change_nothing(written: Site) -> None:
 
 def test_a_run_or_volume_that_is_not_there(written: Site) -> None:
     run_id = begin_verification(written, plan_verification(written, barcodes=[DATA]), "ann")
-    with pytest.raises(Refused, match="run 999"):
+    with pytest.raises(Refused, match="no verification 999"):
         verify_volume(written, 999, DATA)
     with pytest.raises(Refused, match=PARITY):
         verify_volume(written, run_id, PARITY)
@@ -370,6 +371,67 @@ def test_a_second_finding_makes_a_suspect_broken(written: Site) -> None:
     with written.catalog.read() as connection:
         changes = [e.after for e in history(connection, DATA) if e.field == "health"]
     assert changes == ["ok", "suspect", "broken"]
+
+
+def doubt(site: Site, barcode: str, health: Health, *flags: Flag) -> None:
+    how: dict[str, Any] = {"actor": "ann", "reason": "test", "at": site.clock.now()}
+    with site.catalog.write() as connection:
+        if health is not Health.OK:
+            change(connection, [barcode], "health", Health.OK, health, **how)
+        for flag in flags:
+            set_flag(connection, [barcode], flag, **how)
+
+
+def test_a_volume_that_passes_is_absolved(written: Site) -> None:
+    doubt(written, DATA, Health.SUSPECT, *Flag)
+    doubt(written, PARITY, Health.OK, Flag.MISSING)
+    run_id, results = verify(written)
+    assert {result.verdict for result in results.values()} == {Verdict.PASSED}
+    for barcode in (DATA, PARITY):
+        found = volume(written, barcode)
+        assert (found.health, found.flags) == (Health.OK, frozenset())
+    with written.catalog.read() as connection:
+        last = history(connection, DATA)[-1]
+    assert (last.field, last.before, last.after) == ("health", "suspect", "ok")
+    assert (last.actor, last.reason) == (f"verification {run_id}", "passed verification")
+
+
+def test_swapped_volumes_that_are_put_right_are_absolved(written: Site) -> None:
+    right = read_volume(written, DATA, 4)
+    write_volume(written, DATA, read_volume(written, PARITY, 4))
+    verify(written, DATA)
+    assert volume(written, DATA).flags == {Flag.LABEL_MISMATCH}
+    write_volume(written, DATA, right)
+    verify(written, DATA)
+    assert (volume(written, DATA).health, volume(written, DATA).flags) == (Health.OK, frozenset())
+
+
+@pytest.mark.parametrize(
+    "faults", [Faults(unreadable_blocks=((1, 2, 2),)), Faults(unreadable_blocks=((3, 0, 0),))]
+)
+def test_only_a_volume_that_passes_whole_is_absolved(written: Site, faults: Faults) -> None:
+    doubt(written, DATA, Health.SUSPECT, Flag.MISSING)
+    harm(written, DATA, faults)
+    _, results = verify(written, DATA)
+    assert results[DATA].verdict is Verdict.FAILED
+    found = volume(written, DATA)
+    assert (found.health, found.flags) == (Health.SUSPECT, frozenset({Flag.MISSING}))
+
+
+def test_what_comes_up_while_a_volume_is_verified_stays(
+    written: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*arguments: Any) -> Findings:
+        found = check_volume(*arguments)
+        doubt(written, DATA, Health.SUSPECT, Flag.SEAL_BROKEN)
+        return found
+
+    doubt(written, DATA, Health.OK, Flag.UNEXPECTED)
+    monkeypatch.setattr(verify_media, "check_volume", meanwhile)
+    _, results = verify(written, DATA)
+    assert results[DATA].verdict is Verdict.PASSED
+    found = volume(written, DATA)
+    assert (found.health, found.flags) == (Health.SUSPECT, frozenset({Flag.SEAL_BROKEN}))
 
 
 def test_no_key_is_needed(written: Site) -> None:

@@ -260,7 +260,9 @@ def test_a_repair_takes_the_volume_of_a_reclaimed_set(tmp_path: Path) -> None:
         back_up(site)
 
 
-def test_free_volumes_are_called_back_from_the_vault(tmp_path: Path) -> None:
+def test_free_volumes_are_called_back_from_the_vault_and_lost_ones_are_not(
+    tmp_path: Path,
+) -> None:
     site, clock = expired(tmp_path)
     send_out(site, plan_vault_out(site), ACTOR)
     for _ in range(4):
@@ -268,13 +270,16 @@ def test_free_volumes_are_called_back_from_the_vault(tmp_path: Path) -> None:
             vendor.work()
         receive(site, ACTOR)
     assert {v.custody for v in members(site, *held(site, FIRST).barcodes)} == {Custody.VAULT}
+    spoil(site, "TF0002L9", Health.LOST)
     reclaim(site)
     clock.advance(14 * DAY)
     plan = plan_reclaim(site)
-    assert plan.to_recall == {"north": ("TF0000L9", "TF0001L9", "TF0002L9")}
+    assert plan.to_recall == {"north": ("TF0000L9", "TF0001L9")}
     [shipment] = reclaim(site).shipments
     with site.catalog.read() as connection:
         [asked] = shipments.find(connection, states=[ShipmentState.PICK_LISTED])
+        lines = shipments.lines_of(connection, shipment)
+    assert tuple(line.barcode for line in lines) == plan.to_recall["north"]
     assert (asked.id, asked.reason) == (shipment, Reason.EXPIRED)
     assert plan_reclaim(site).is_empty
 

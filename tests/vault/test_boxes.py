@@ -81,6 +81,7 @@ def test_with_one_vault_the_trucks_keep_the_set_apart_and_the_plan_says_so() -> 
     assert [len(s.barcodes) for s in plan.shipments] == [2, 2, 2]
     assert len(plan.notes) == 1
     assert "Tape set a: 6 members in vault only, where at most 2 should be" in plan.notes[0]
+    assert "1 vault is too few" in plan.notes[0]
 
 
 def test_members_that_are_in_a_vault_already_count() -> None:

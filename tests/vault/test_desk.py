@@ -30,6 +30,14 @@ def test_a_shipment_is_due_after_twice_the_transit(vault_world: VaultWorld) -> N
     assert due(visit, "north") == vault_world.clock.now() + timedelta(hours=16)
 
 
+def test_each_time_that_it_is_asked_for_again_gives_twice_the_transit_more(
+    vault_world: VaultWorld,
+) -> None:
+    visit = Visit.begin(vault_world.site, "ann")
+    waits = [due(visit, "north", round_) - visit.now for round_ in range(4)]
+    assert waits == [timedelta(hours=hours) for hours in (16, 32, 48, 64)]
+
+
 @pytest.mark.parametrize(
     ("asked", "leaves"),
     [("05:00", "06:30"), ("06:30", "06:30"), ("07:00", "18:00"), ("19:00", "30:30")],

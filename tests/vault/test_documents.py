@@ -1,10 +1,15 @@
 import json
+import re
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from restore_lib.errors import Refused, UnknownFormat
+from restore_lib.model.shipment import LineState, ShipmentState
 from restore_lib.model.volume import Content, Custody, Flag, Health, Reason, Volume
 from restore_lib.vault.documents import (
     Acknowledgement,
@@ -19,6 +24,7 @@ from restore_lib.vault.documents import (
     parse,
 )
 
+DESK = (Path(__file__).parents[2] / "docs" / "vault-desk.md").read_text("utf-8")
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 HEAD: dict[str, Any] = {"cluster": "test", "shipment": 7, "vault": "north", "issued_at": NOW}
 NAMES = ("V00002", "V00001")
@@ -58,9 +64,48 @@ def test_the_text_form_names_kind_shipment_vault_and_volumes(document: Document)
 
 def test_the_packing_list_has_a_page_for_each_box() -> None:
     first, second = ALL[-1].text().split("\f")
-    assert "seal TF-7, box 1 of 2, 2 volumes:\n\n  V00001\n  V00002\n" in first
-    assert "box 2 of 2, 1 volumes:\n\n  V00003\n" in second
+    assert "seal TF-7, box 1 of 2, volumes: 2\n\n  V00001\n  V00002\n" in first
+    assert "box 2 of 2, volumes: 1\n\n  V00003\n" in second
     assert "V00003" not in first
+
+
+def test_the_desk_guide_has_an_example_of_each_document() -> None:
+    examples = re.findall(r"`([\w-]+\.json)`:\n\n +```json\n(.*?)```", DESK, re.DOTALL)
+    kinds = set()
+    for name, text in examples:
+        document = parse(name, text.encode())
+        assert document.name == name
+        kinds.add(type(document))
+        keys = {field.name for field in fields(document)}
+        assert json.loads(text).keys() == keys
+        assert shared() - keys <= {"volumes"}
+    assert kinds == set(get_args(Document))
+
+
+def shared() -> set[str]:
+    """Return the keys that the guide says all documents have."""
+    return {cell.strip("`") for cell in cells("## What all documents say")}
+
+
+def cells(heading: str) -> list[str]:
+    """Return the first column of the table that comes next behind a line of the guide."""
+    _, _, rest = DESK.partition(f"{heading}\n")
+    table = rest[rest.index("|---|") :].partition("\n\n")[0]
+    return re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("heading", "states"),
+    [("Of a shipment:", ShipmentState), ("Of each volume in it:", LineState)],
+)
+def test_the_desk_guide_explains_each_state(heading: str, states: type[StrEnum]) -> None:
+    assert cells(heading) == [f"`{state}`" for state in states]
+
+
+def test_the_desk_guide_explains_each_flag() -> None:
+    assert cells("Flags on a volume, in `tapeflow volumes` and `tapeflow vault inventory`:") == [
+        f"`{flag}`" for flag in Flag
+    ]
 
 
 def changed(document: Document, **values: Any) -> bytes:

@@ -6,8 +6,9 @@ from restore_lib.catalog import audit, offsite, volumes
 from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.errors import ConfigError, DriveBusy
 from restore_lib.library.mounting import mounted
-from restore_lib.model.volume import Custody, Flag, Reason
+from restore_lib.model.volume import Custody, Flag, Health, Reason
 from restore_lib.vault.documents import PackingList, parse
+from restore_lib.vault.found import enable
 from restore_lib.vault.outbound import VaultPlan, plan_vault_out, send_out
 from restore_lib.vault.recalls import recall
 from restore_lib.vault.receiving import receive
@@ -123,6 +124,25 @@ def test_a_volume_that_a_killed_task_left_in_a_drive_goes_out_too(vault_world: V
     send_out(vault_world.site, plan_vault_out(vault_world.site), "ann")
     assert vault_world.site.library.dock() == set(members)
     assert {s["state"] for s in vault_world.shipments()} == {"sealed"}
+
+
+def test_a_volume_that_is_stuck_in_a_dead_drive_stays_and_keeps_no_other(
+    vault_world: VaultWorld,
+) -> None:
+    members = vault_world.add_set("a")
+    vault_world.site.library.load(members[3], 0, token=0)
+    vault_world.site.virtual_library()._bays[0].die()
+    send_out(vault_world.site, plan_vault_out(vault_world.site), "ann")
+    assert vault_world.site.library.dock() == {*members} - {members[3]}
+    stuck = vault_world.volumes()[members[3]]
+    assert (stuck.health, stuck.custody) == (Health.DISABLED, Custody.MOUNTABLE)
+    vault_world.settle()
+    assert plan_vault_out(vault_world.site).shipments == ()
+    vault_world.site.virtual_library().repair_drive(0)
+    enable(vault_world.site, [members[3]], "ann", "repaired")
+    send_out(vault_world.site, plan_vault_out(vault_world.site), "ann")
+    vault_world.settle()
+    assert vault_world.volumes()[members[3]].custody is Custody.VAULT
 
 
 def test_a_volume_that_is_not_there_is_an_exception_and_keeps_no_other(

@@ -10,6 +10,7 @@ from restore_lib.vault.receiving import receive
 from tests.support.vaults import VaultWorld
 
 TWICE_TRANSIT = timedelta(hours=16)
+SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -44,7 +45,9 @@ def test_what_is_overdue_is_flagged_and_asked_for_again(recalled: VaultWorld) ->
 
 def test_the_rounds_end_and_late_volumes_are_still_taken_in(recalled: VaultWorld) -> None:
     for round_ in range(4):
-        recalled.clock.advance(TWICE_TRANSIT + timedelta(seconds=1))
+        recalled.clock.advance((round_ + 1) * TWICE_TRANSIT)
+        assert not receive(recalled.site, "ann").changed
+        recalled.clock.advance(SECOND)
         result = receive(recalled.site, "ann")
         assert result.overdue == ("A000",)
         assert result.lost == (("A000",) if round_ == 3 else ())
@@ -59,6 +62,27 @@ def test_the_rounds_end_and_late_volumes_are_still_taken_in(recalled: VaultWorld
     assert (volume.health, volume.custody) == (Health.SUSPECT, Custody.MOUNTABLE)
     assert not volume.flags
     recalled.check_books()
+
+
+def test_a_vault_that_is_closed_over_a_long_weekend_has_lost_nothing(recalled: VaultWorld) -> None:
+    for _ in range(4 * 24):
+        recalled.clock.advance(timedelta(hours=1))
+        receive(recalled.site, "ann")
+    assert recalled.volumes()["A000"].health is Health.OK
+    recalled.settle()
+    volume = recalled.volumes()["A000"]
+    assert (volume.health, volume.custody) == (Health.OK, Custody.MOUNTABLE)
+
+
+def test_an_acknowledgement_gives_the_truck_its_time(recalled: VaultWorld) -> None:
+    recalled.vendors[0].delay = 3600
+    recalled.clock.advance(TWICE_TRANSIT)
+    recalled.vendor_works()
+    receive(recalled.site, "ann")
+    recalled.clock.advance(TWICE_TRANSIT)
+    assert not receive(recalled.site, "ann").changed
+    recalled.clock.advance(SECOND)
+    assert receive(recalled.site, "ann").overdue == ("A000",)
 
 
 def test_a_shipment_to_the_vault_that_nobody_fetches_is_announced_again(
@@ -79,8 +103,8 @@ def test_a_shipment_to_the_vault_that_nobody_fetches_is_announced_again(
 def test_a_shipment_to_the_vault_is_announced_so_many_times(vault_world: VaultWorld) -> None:
     vault_world.add_set("a", k=1, m=0)
     send_out(vault_world.site, plan_vault_out(vault_world.site), "ann")
-    for _ in range(4):
-        vault_world.clock.advance(TWICE_TRANSIT + timedelta(seconds=1))
+    for round_ in range(4):
+        vault_world.clock.advance((round_ + 1) * TWICE_TRANSIT + SECOND)
         assert overdue(vault_world.site, "ann").overdue == ("A000",)
     vault_world.clock.advance(10 * TWICE_TRANSIT)
     assert not overdue(vault_world.site, "ann").changed

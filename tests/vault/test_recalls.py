@@ -40,20 +40,21 @@ def test_the_plan_tells_what_is_where(vaulted: VaultWorld) -> None:
     here = world.add_set("b", k=1, m=0)
     leaving = world.add_set("c", k=1, m=0)
     send_out(world.site, plan_vault_out(world.site), "ann")
-    fresh = world.add_set("d", k=1, m=0)
+    fresh = world.add_set("d", k=2, m=0)
     cause = {"actor": "ann", "reason": "test", "at": world.clock.now()}
     with world.site.catalog.write() as connection:
         lost = (Health.OK, Health.LOST)
-        volumes.change(connection, [members[1]], "health", *lost, **cause)  # type: ignore[arg-type]  # one cause for all
+        given_up = [members[1], fresh[0]]
+        volumes.change(connection, given_up, "health", *lost, **cause)  # type: ignore[arg-type]  # one cause for all
     plan = plan_recall(world.site, [*members, *here, *leaving, *fresh])
-    assert plan.mountable == tuple(fresh)
+    assert plan.mountable == tuple(fresh[1:])
     assert plan.leaving == (*here, *leaving)
     assert plan.coming == (members[0],)
-    assert plan.lost == (members[1],)
+    assert plan.lost == tuple(fresh[:1])
     assert plan.to_recall == {
-        vault: tuple(b for b in members[2:] if homes[b] == f"vault:{vault}")
+        vault: tuple(b for b in members[1:] if homes[b] == f"vault:{vault}")
         for vault in ("north", "south", "west")
-        if any(homes[b] == f"vault:{vault}" for b in members[2:])
+        if any(homes[b] == f"vault:{vault}" for b in members[1:])
     }
 
 
@@ -151,7 +152,8 @@ def test_a_volume_whose_vault_left_the_config_is_named(vaulted: VaultWorld) -> N
 
 def test_a_vault_that_never_sends_a_volume_is_asked_so_many_times(vaulted: VaultWorld) -> None:
     home = vaulted.volumes()["A000"].place.replace("vault:", "vault-")
-    (vaulted.tapes / home / "A000.tap").unlink()
+    shelf = vaulted.tapes / home / "A000.tap"
+    shelf.rename(vaulted.root / "behind the shelf")
     ask(vaulted, "A000")
     result = vaulted.settle()
     assert result.lost == ("A000",)
@@ -162,6 +164,16 @@ def test_a_vault_that_never_sends_a_volume_is_asked_so_many_times(vaulted: Vault
     volume = vaulted.volumes()["A000"]
     assert (volume.health, volume.custody) == (Health.LOST, Custody.VAULT)
     assert volume.flags == {Flag.MISSING}
-    assert ask(vaulted, "A000") == []
-    assert plan_recall(vaulted.site, ["A000"]).lost == ("A000",)
     assert not receive(vaulted.site, "ann").changed
+    assert plan_recall(vaulted.site, ["A000"]).to_recall == {inbound[0]["vault"]: ("A000",)}
+    [again] = ask(vaulted, "A000")
+    assert plan_recall(vaulted.site, ["A000"]).coming == ("A000",)
+    assert ask(vaulted, "A000") == [again]
+    assert vaulted.settle().lost == ("A000",)
+    (vaulted.root / "behind the shelf").rename(shelf)
+    ask(vaulted, "A000")
+    assert vaulted.settle().received == ("A000",)
+    volume = vaulted.volumes()["A000"]
+    assert (volume.health, volume.custody) == (Health.SUSPECT, Custody.MOUNTABLE)
+    assert not volume.flags
+    vaulted.check_books()

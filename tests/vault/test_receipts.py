@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from restore_lib.catalog.volumes import history
 from restore_lib.model.volume import Custody, Flag
 from restore_lib.vault.documents import PickupReceipt, VaultReceipt
 from restore_lib.vault.outbound import plan_vault_out, send_out
@@ -88,6 +89,27 @@ def test_another_seal_is_flagged(sealed: VaultWorld) -> None:
     first, second = members(sealed)
     paper(sealed, PickupReceipt, first, second, seal="TF-FORGED")
     assert sealed.volumes()[first].flags == {Flag.SEAL_BROKEN}
+
+
+def test_a_seal_that_is_broken_on_the_way_is_flagged_by_the_vault(sealed: VaultWorld) -> None:
+    first, second = members(sealed)
+    paper(sealed, PickupReceipt, first, second)
+    assert not sealed.volumes()[first].flags
+    paper(sealed, VaultReceipt, first, second, seal="TF-FORGED")
+    found = sealed.volumes()[first]
+    assert (found.custody, found.flags) == (Custody.VAULT, frozenset({Flag.SEAL_BROKEN}))
+    with sealed.site.catalog.read() as connection:
+        last = history(connection, first)[-1]
+    assert last.reason.startswith("vault ")
+    assert last.reason.endswith(" found seal 'TF-FORGED', not 'TF-00000001'")
+
+
+def test_a_receipt_of_the_vault_alone_tells_of_its_seal_once(sealed: VaultWorld) -> None:
+    first, second = members(sealed)
+    paper(sealed, VaultReceipt, first, second, seal="TF-FORGED")
+    with sealed.site.catalog.read() as connection:
+        events = [e for e in history(connection, first) if e.field == "flag"]
+    assert [e.after for e in events] == [Flag.SEAL_BROKEN]
 
 
 def test_a_volume_that_is_not_on_the_list_is_named(sealed: VaultWorld) -> None:

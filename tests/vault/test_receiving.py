@@ -13,11 +13,13 @@ from restore_lib.errors import CatalogUnavailable, CourierUnavailable
 from restore_lib.model.volume import Custody, Reason
 from restore_lib.site import Site
 from restore_lib.vault import receiving
+from restore_lib.vault.desk import Rejection
 from restore_lib.vault.documents import Acknowledgement, PickupReceipt
 from restore_lib.vault.outbound import plan_vault_out, send_out
 from restore_lib.vault.recalls import recall
 from restore_lib.vault.receiving import needs_attention, receive, waiting
 from tests.support.vaults import VaultWorld
+from tests.vault.test_documents import cells
 
 
 @pytest.fixture
@@ -104,10 +106,13 @@ def test_a_paper_that_is_not_to_act_on_is_set_aside_and_keeps_no_other(
     (recalled.courier / "inbox/aaa.json").write_text(json.dumps(bad), encoding="utf-8")
     recalled.vendor_works()
     result = receive(recalled.site, "ann")
-    assert result.rejected == ("aaa.json",)
+    [rejected] = result.rejected
+    assert rejected.document == "aaa.json"
+    assert reason in rejected.reason
+    assert any(words in rejected.reason for words in cells("## Why a document is rejected"))
     assert result.received == ("A000",)
     text = (recalled.courier / "rejected/aaa.json.reason.txt").read_text()
-    assert reason in text
+    assert text == f"{rejected.reason}\n"
     assert not waiting(recalled.site)
 
 
@@ -133,7 +138,11 @@ def test_a_receipt_for_what_was_not_handed_out_yet_is_set_aside(
         seal="TF-1",
     )
     vault_world.vendors[0].courier.send(receipt)
-    assert receive(vault_world.site, "ann").rejected == (receipt.name,)
+    [rejected] = receive(vault_world.site, "ann").rejected
+    assert "has not been handed out yet" in cells("## Why a document is rejected")
+    assert rejected == Rejection(
+        receipt.name, "shipment 1 is pick_listed: it has not been handed out yet"
+    )
     assert inbound(vault_world)["state"] == "pick_listed"
 
 
