@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 
 from sqlalchemy import text
 
@@ -124,7 +123,7 @@ def _plan_once(root: Path, url: str) -> Run:
     begun, cpu = time.perf_counter(), _cpu(pid)
     plan = plan_restore(site, RestoreSpec(incident=1), "benchmark")
     seconds, cpu = time.perf_counter() - begun, _cpu(pid) - cpu
-    peak, peak_of_database = getrusage(RUSAGE_SELF).ru_maxrss * 1024, _peak(pid)
+    peak, peak_of_database = _peak(os.getpid()), _peak(pid)
     with site.catalog.engine.connect() as connection:
         gathers = connection.execute(
             text("SELECT count(*) FROM batches WHERE request_id = :id AND kind = :kind"),
@@ -162,6 +161,10 @@ def _cpu(pid: int | None) -> float:
 
 
 def _peak(pid: int | None) -> int:
+    """Return the most memory a process has had since it began its program, in bytes.
+
+    ``ru_maxrss`` would count what the process had that started it, as after a build of the catalog.
+    """
     if pid is None:
         return 0
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
