@@ -71,12 +71,11 @@ def run_case(seed: int, *, unsure_vaults: bool = False) -> tuple[Case, Case]:
     if unsure_vaults:
         truth = replace(truth, acknowledged=random.random() < 0.5)
     actual = simulate(Setting(work, truth), seed=-1 - seed)
-    drilled = learned(plant, drill(plant, truth, random))
-    first, next_one = (
-        _case(seed, work, known, actual.seconds, drilled=known is drilled)
-        for known in (plant, drilled)
+    known = learned(plant, drill(plant, truth, random))
+    return (
+        _case(seed, work, plant, actual.seconds, drilled=False),
+        _case(seed, work, known, actual.seconds, drilled=True),
     )
-    return first, next_one
 
 
 def drill(plant: Plant, truth: Plant, random: Random) -> Seen:

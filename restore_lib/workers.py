@@ -62,10 +62,9 @@ class Workers:
         It goes to the process that has the least ``weight`` to do, or to number ``lane``. The
         result raises what the method or ``factory`` raised, and RetryLater when the process has
         died under it or since the call before; the next call then begins another one, with an
-        object of its own. Where a
-        ``progress`` is given, the method has one more argument: a progress that passes on to it,
-        several times a second, from a thread of this process. What ``progress`` raises is raised
-        by the method's next word of progress.
+        object of its own. Where a ``progress`` is given, the method has one more argument: a
+        progress that passes on to it, several times a second, from a thread of this process. What
+        ``progress`` raises is raised by the method's next word of progress.
         """
         with self._choosing:
             free = min(self._lanes, key=lambda one: one.load)

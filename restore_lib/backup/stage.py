@@ -18,8 +18,8 @@ from restore_lib.tape.segment import empty_size
 MOST_PIECES = 50_000
 """Bounds what is held in memory of staged pieces, and the transaction that commits them."""
 _AHEAD = 2
-_NAMED = 1000
 """Stripes under way at once, so that no process waits for the last segment of a stripe."""
+_NAMED = 1000
 
 
 @dataclass(frozen=True, slots=True)

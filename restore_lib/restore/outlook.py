@@ -63,7 +63,9 @@ def outlook(site: Site, request_id: int) -> dict[str, Any]:
             connection, request_id=request_id, states=[BatchState.PLANNED, BatchState.RUNNING]
         )
         work = work_of(connection, left, now, 0)
-        plant, _ = experienced(connection, plant_of(site, work))
+        plant = plant_of(site, work)
+        if not over:
+            plant, _ = experienced(connection, plant)
     shown: dict[str, Any] = {
         "stages": compared(asked.plan, spans),
         "ends_at": None,

@@ -271,14 +271,24 @@ def test_a_name_too_long_for_the_catalog_s_database_is_named(
     site.close()
 
 
-def test_an_unreadable_volume_in_a_fresh_set_is_replaced(site: Site, tmp_path: Path) -> None:
-    write_faults(image(site, "TF0001L9"), Faults(unreadable=True))
+@pytest.mark.parametrize(
+    ("faults", "health"),
+    [
+        (Faults(unreadable=True), Health.SUSPECT),
+        (Faults(drive_dies=DriveDies(after_blocks=0)), Health.DISABLED),
+        (Faults(drive_dies=DriveDies(after_blocks=5)), Health.DISABLED),
+    ],
+)
+def test_a_volume_that_is_unreadable_or_stuck_in_a_dead_drive_is_replaced(
+    site: Site, tmp_path: Path, faults: Faults, health: Health
+) -> None:
+    write_faults(image(site, "TF0001L9"), faults)
     back_up(site)
     [held] = all_sets(site)
     assert held.barcodes == ("TF0000L9", "TF0003L9", "TF0002L9")
     with site.catalog.read() as connection:
         spoiled = volume(connection, "TF0001L9")
-    assert (spoiled.health, spoiled.tape_set) == (Health.SUSPECT, None)
+    assert (spoiled.health, spoiled.tape_set) == (health, None)
     assert_restorable(site, tmp_path, digests(tmp_path / "live"))
 
 
@@ -313,20 +323,6 @@ def test_an_absent_volume_is_replaced(site: Site, tmp_path: Path) -> None:
     with site.catalog.read() as connection:
         absent = volume(connection, "TF0000L9")
     assert (absent.health, absent.flags) == (Health.LOST, frozenset({Flag.MISSING}))
-    assert_restorable(site, tmp_path, digests(tmp_path / "live"))
-
-
-@pytest.mark.parametrize("after_blocks", [0, 5])
-def test_a_volume_that_is_stuck_in_a_dead_drive_is_replaced(
-    site: Site, tmp_path: Path, after_blocks: int
-) -> None:
-    write_faults(image(site, "TF0001L9"), Faults(drive_dies=DriveDies(after_blocks=after_blocks)))
-    back_up(site)
-    [held] = all_sets(site)
-    assert held.barcodes == ("TF0000L9", "TF0003L9", "TF0002L9")
-    with site.catalog.read() as connection:
-        stuck = volume(connection, "TF0001L9")
-    assert (stuck.health, stuck.tape_set) == (Health.DISABLED, None)
     assert_restorable(site, tmp_path, digests(tmp_path / "live"))
 
 
