@@ -38,7 +38,7 @@ with DAG("probe", schedule=None):
     def double(number):
         return 2 * number
 
-    @task(pool="tape_drives", retries=2, retry_delay=1)
+    @task(pool="tape_drives", retries=20, retry_delay=1)
     def wait():
         folder = Path(os.environ["PROBE"])
         attempt = get_current_context()["ti"].try_number
@@ -100,8 +100,10 @@ def test_a_run_outlives_the_scheduler_and_the_api_server(
         airflow.check()
     airflow.restart("scheduler")
     airflow.restart("api-server")
-    until((probe / "attempt-2").exists)
+    # An attempt that begins while the api-server is down ends before it has run anything.
+    until(lambda: len(list(probe.glob("attempt-*"))) > 1, timeout=180)
     (probe / "go").touch()
+    attempts = [int(path.name.removeprefix("attempt-")) for path in probe.glob("attempt-*")]
 
     seen: list[str] = []
     state = client.wait_for_run(
@@ -109,7 +111,7 @@ def test_a_run_outlives_the_scheduler_and_the_api_server(
     )
     assert state == "success"
     assert seen[-1] == "success"
-    assert client.xcom("probe", run_id, "wait") == 2
+    assert client.xcom("probe", run_id, "wait") == max(attempts)
     assert client.xcom("probe", run_id, "environment") == [str(probe), "restore_lib"]
     assert client.xcom("probe", run_id, "double", map_index=4) == 8
     assert client.run("probe", run_id)["conf"] == {"why": "test"}
