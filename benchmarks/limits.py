@@ -3,15 +3,17 @@
 import hashlib
 import os
 import random
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import pyrage
 import zstandard
 from pyeclib.ec_iface import ECDriver
+
+from restore_lib.tape.age import Recipients, decrypt, encrypt, load_identities, new_identity
 
 _CHUNK = 4 << 20
 _K, _M = 4, 2
@@ -56,14 +58,18 @@ def _zstd(chunks: list[bytes]) -> list[Callable[[], object]]:
 
 
 def _encrypt(chunks: list[bytes]) -> list[Callable[[], object]]:
-    key = pyrage.x25519.Identity.generate().to_public()
-    return [partial(pyrage.encrypt, chunk, [key]) for chunk in chunks]
+    recipients = Recipients.parse([new_identity()[1]])
+    return [partial(encrypt, chunk, recipients) for chunk in chunks]
 
 
 def _decrypt(chunks: list[bytes]) -> list[Callable[[], object]]:
-    identity = pyrage.x25519.Identity.generate()
-    sealed = [pyrage.encrypt(chunk, [identity.to_public()]) for chunk in chunks]
-    return [partial(pyrage.decrypt, chunk, [identity]) for chunk in sealed]
+    text, recipient = new_identity()
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(text)
+        file.flush()
+        identities = load_identities(Path(file.name))
+    sealed = [encrypt(chunk, Recipients.parse([recipient])) for chunk in chunks]
+    return [partial(decrypt, chunk, identities, what="a chunk") for chunk in sealed]
 
 
 def _parity(chunks: list[bytes]) -> list[Callable[[], object]]:

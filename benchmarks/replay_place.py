@@ -36,7 +36,7 @@ DRIVES = 16
 STORE = POLICY = "music"
 ACTOR = "replay"
 _BUILDERS = 2
-_SMALLEST, _SPREAD = 178, 202
+_SMALLEST, _SPREAD = 432, 202
 _SEGMENT = 192 << 10
 _CONFIG = """\
 [cluster]
@@ -111,7 +111,7 @@ def key_of(number: int) -> bytes:
 
 
 def body_of(number: int) -> bytes:
-    """Return the content of an object: 178 to 379 bytes that follow from its number.
+    """Return the content of an object: 432 to 633 bytes that follow from its number.
 
     Sizes of neighbours in name differ evenly, so that each set holds about as many objects, and
     each volume of it.

@@ -14,7 +14,7 @@ from restore_lib.tape.members import MemberMeta
 from restore_lib.tape.segment import empty_size, projected_size
 
 _SMALLEST_SEGMENT = 1 << 20
-_PER_OBJECT = 2048
+_PER_OBJECT = 1792
 
 
 class Piece(NamedTuple):

@@ -1,25 +1,38 @@
-"""Encryption and decryption with age (X25519), by pyrage.
+"""Keys of age (X25519), and what is encrypted to them and decrypted with them.
 
 Secrets never appear in a ``repr``, a message or a log.
 """
 
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import pyrage
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from restore_lib.errors import ConfigError, DigestMismatch, KeyUnusable
-from restore_lib.tape.streams import CHUNK, Readable, Writable
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
+from restore_lib.tape.age_file import (
+    CHUNK,
+    NONCE,
+    TAG,
+    Damaged,
+    NoMatch,
+    Payload,
+    header_end,
+    header_size,
+    read_header,
+    write_header,
+)
+from restore_lib.tape.streams import Readable, Writable, read_exactly
 
 _SECRET_PREFIX = "AGE-SECRET-KEY-"  # noqa: S105  # how every age identity begins; not one
-_NO_MATCH = "No matching keys found"
-_CHUNK = 64 * 1024
+_AT_ONCE = 16
+"""Chunks that are read, sealed and written together."""
+_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_BECH32_CHECKSUM = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +40,7 @@ class Recipients:
     """The public keys that everything on a volume is encrypted to."""
 
     names: tuple[str, ...]
-    keys: tuple[pyrage.x25519.Recipient, ...] = field(repr=False, compare=False)
+    keys: tuple[X25519PublicKey, ...] = field(repr=False, compare=False)
 
     @classmethod
     def parse(cls, names: Sequence[str]) -> "Recipients":
@@ -43,65 +56,11 @@ class Recipients:
 class Identity:
     """One secret key, and the recipient that it opens; shows the recipient only."""
 
-    key: pyrage.x25519.Identity
+    key: X25519PrivateKey
     recipient: str
 
     def __repr__(self) -> str:
         return f"Identity(recipient={self.recipient!r})"
-
-
-class _Guarded:
-    """A stream handed to pyrage; keeps the exception that pyrage would turn into its own."""
-
-    def __init__(self, stream: Readable | Writable) -> None:
-        self._stream = stream
-        self.error: BaseException | None = None
-
-    def read(self, size: int = -1, /) -> bytes:
-        try:
-            return cast("Readable", self._stream).read(size)
-        except BaseException as error:
-            self.error = error
-            raise
-
-    def write(self, data: bytes, /) -> int:
-        try:
-            cast("Writable", self._stream).write(data)
-        except BaseException as error:
-            self.error = error
-            raise
-        return len(data)
-
-    def flush(self) -> None:
-        pass
-
-
-class _Raw(io.RawIOBase):
-    """A guarded stream under a buffer, since pyrage asks for a few KiB at a time."""
-
-    def __init__(self, guarded: _Guarded) -> None:
-        super().__init__()
-        self._guarded: _Guarded | None = guarded
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._guarded.read(len(view)) if self._guarded else b""
-        view[: len(data)] = data
-        return len(data)
-
-    def write(self, data: "ReadableBuffer", /) -> int:
-        taken = bytes(data)
-        return self._guarded.write(taken) if self._guarded else len(taken)
-
-    def let_go(self) -> None:
-        """Pass nothing on from now on, whatever the buffer above still holds."""
-        self._guarded = None
 
 
 def new_identity() -> tuple[str, str]:
@@ -131,27 +90,26 @@ def load_identities(path: Path) -> list[Identity]:
 
 def encrypt(plaintext: bytes, recipients: Recipients) -> bytes:
     """Return ``plaintext`` encrypted to every recipient."""
-    return bytes(pyrage.encrypt(plaintext, recipients.keys))
+    header, file_key = write_header(recipients.keys)
+    nonce = os.urandom(NONCE)
+    return b"".join((header, nonce, Payload(file_key, nonce).seal(plaintext, last=True)))
 
 
 def encrypt_stream(source: Readable, sink: Writable, recipients: Recipients) -> None:
     """Encrypt ``source`` to its end into ``sink``; what either raises passes unchanged."""
-    reader, writer = _Guarded(source), _Guarded(sink)
-    try:
-        pyrage.encrypt_io(reader, writer, recipients.keys)
-    except (pyrage.EncryptError, OSError):
-        _raise_original(reader, writer)
-        raise
+    header, file_key = write_header(recipients.keys)
+    nonce = os.urandom(NONCE)
+    payload = Payload(file_key, nonce)
+    sink.write(header + nonce)
+    for piece, last in _pieces(source, _AT_ONCE * CHUNK):
+        sink.write(payload.seal(piece, last=last))
 
 
 def decrypt(ciphertext: bytes, identities: Sequence[Identity], *, what: str) -> bytes:
     """Return the plaintext of ``ciphertext``; errors as in ``decrypt_stream``."""
-    plaintext = io.BytesIO()
-    try:
-        pyrage.decrypt_io(io.BytesIO(ciphertext), plaintext, _keys(identities, what))
-    except (pyrage.DecryptError, OSError) as error:
-        raise _undecrypted(error, identities, what) from error
-    return plaintext.getvalue()
+    plaintext: list[bytes] = []
+    _decrypt(io.BytesIO(ciphertext), plaintext.append, identities, what)
+    return b"".join(plaintext)
 
 
 def decrypt_stream(
@@ -163,43 +121,85 @@ def decrypt_stream(
     ``what`` names the ciphertext in messages. Raises KeyUnusable when no identity opens it, and
     DigestMismatch when it is cut short or altered.
     """
-    keys = _keys(identities, what)
-    reader, writer = _Guarded(source), _Guarded(sink)
-    outlet = _Raw(writer)
-    try:
-        buffered = io.BufferedWriter(outlet, CHUNK)
-        pyrage.decrypt_io(io.BufferedReader(_Raw(reader), CHUNK), buffered, keys)
-        buffered.flush()
-    except (pyrage.DecryptError, OSError) as error:
-        _raise_original(reader, writer)
-        raise _undecrypted(error, identities, what) from error
-    finally:
-        outlet.let_go()
+    _decrypt(source, sink.write, identities, what)
 
 
-def ciphertext_bound(size: int, recipients: int) -> int:
-    """Return the most bytes that ``size`` bytes make when encrypted to ``recipients`` keys.
+def ciphertext_size(size: int, recipients: int) -> int:
+    """Return the bytes that ``size`` bytes make when encrypted to ``recipients`` keys.
 
-    age's header has 70 bytes, 98 for each recipient and a random stanza ("grease") of up to 205,
-    taken as 256; then a nonce of 16 bytes, and a tag of 16 for each begun 64 KiB.
+    The header, a nonce, and a tag for each begun 64 KiB.
     """
-    chunks = max(1, -(-size // _CHUNK))
-    return size + 70 + 98 * recipients + 256 + 16 + 16 * chunks
+    chunks = max(1, -(-size // CHUNK))
+    return size + header_size(recipients) + NONCE + TAG * chunks
 
 
-def _recipient(name: str) -> pyrage.x25519.Recipient:
+def _decrypt(
+    source: Readable,
+    deliver: Callable[[bytes], object],
+    identities: Sequence[Identity],
+    what: str,
+) -> None:
+    if not identities:
+        raise KeyUnusable(f"There is no identity to open {what} with.")
+    behind = _Behind(source)
+    try:
+        file_key = read_header(behind.header(), [identity.key for identity in identities])
+        payload = Payload(file_key, read_exactly(behind, NONCE))
+        for piece, last in _pieces(behind, _AT_ONCE * (CHUNK + TAG)):
+            deliver(payload.open(piece, last=last))
+    except NoMatch:
+        known = ", ".join(identity.recipient for identity in identities)
+        raise KeyUnusable(f"No identity given opens {what}; tried {known}.") from None
+    except Damaged as error:
+        raise DigestMismatch(f"The ciphertext of {what} is damaged: {error}.") from error
+
+
+class _Behind:
+    """A stream that is read past the header that it begins with."""
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        self._fetched = b""
+
+    def header(self) -> bytes:
+        while (end := header_end(self._fetched)) < 0:
+            data = self._source.read(CHUNK)
+            if not data:
+                raise Damaged("it ends in its header")
+            self._fetched += data
+        header, self._fetched = self._fetched[:end], self._fetched[end:]
+        return header
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._fetched:
+            return self._source.read(size)
+        data, self._fetched = self._fetched[:size], self._fetched[size:]
+        return data
+
+
+def _pieces(source: Readable, size: int) -> Iterator[tuple[bytes, bool]]:
+    """Yield a stream in pieces of ``size`` bytes, and whether each is the last; at least one."""
+    piece = read_exactly(source, size)
+    while len(piece) == size and (following := read_exactly(source, size)):
+        yield piece, False
+        piece = following
+    yield piece, True
+
+
+def _recipient(name: str) -> X25519PublicKey:
     if name.strip().upper().startswith(_SECRET_PREFIX):
         raise ConfigError(
             "A secret key stands where an age recipient belongs.",
             remedy="replace it with its public key (`age-keygen -y`), and take the secret away",
         )
     try:
-        return pyrage.x25519.Recipient.from_str(name)
+        parsed = pyrage.x25519.Recipient.from_str(name)
     except pyrage.RecipientError as error:
         raise ConfigError(
             f"{name!r} is not an age X25519 recipient.",
             remedy="give the public key that `age-keygen` printed; it begins with `age1`",
         ) from error
+    return X25519PublicKey.from_public_bytes(_raw(str(parsed)))
 
 
 def _identity(line: str, path: Path, number: int) -> Identity:
@@ -210,25 +210,11 @@ def _identity(line: str, path: Path, number: int) -> Identity:
             f"Line {number} of identity file {path} is not an age X25519 identity.",
             remedy=f"each line there is a comment or `{_SECRET_PREFIX}1…`, as from `age-keygen`",
         ) from None
-    return Identity(key, str(key.to_public()))
+    return Identity(X25519PrivateKey.from_private_bytes(_raw(str(key))), str(key.to_public()))
 
 
-def _keys(identities: Sequence[Identity], what: str) -> list[pyrage.x25519.Identity]:
-    if not identities:
-        raise KeyUnusable(f"There is no identity to open {what} with.")
-    return [identity.key for identity in identities]
-
-
-def _undecrypted(
-    error: Exception, identities: Sequence[Identity], what: str
-) -> KeyUnusable | DigestMismatch:
-    if str(error) == _NO_MATCH:
-        known = ", ".join(identity.recipient for identity in identities)
-        return KeyUnusable(f"No identity given opens {what}; tried {known}.")
-    return DigestMismatch(f"The ciphertext of {what} is damaged: {error}.")
-
-
-def _raise_original(*guarded: _Guarded) -> None:
-    for stream in guarded:
-        if stream.error is not None:
-            raise stream.error from None
+def _raw(text: str) -> bytes:
+    """Return the 32 bytes of a key that pyrage has read, from its Bech32 (BIP 173) text."""
+    digits = text.lower()[text.rindex("1") + 1 : -_BECH32_CHECKSUM]
+    bits = reduce(lambda value, digit: value << 5 | _BECH32.index(digit), digits, 0)
+    return (bits >> (5 * len(digits) - 256)).to_bytes(32, "big")

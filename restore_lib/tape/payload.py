@@ -11,7 +11,7 @@ from restore_lib.errors import DigestMismatch, KeyUnusable
 from restore_lib.tape.age import (
     Identity,
     Recipients,
-    ciphertext_bound,
+    ciphertext_size,
     decrypt,
     decrypt_stream,
     encrypt,
@@ -102,7 +102,7 @@ class _Unpacking:
 def stored_bound(size: int, recipients: int) -> int:
     """Return the most bytes that a payload of ``size`` bytes can take as stored."""
     packed = size if size <= SMALL else size + size // 256 + 64
-    return ciphertext_bound(packed, recipients)
+    return ciphertext_size(packed, recipients)
 
 
 def unseal(

@@ -18,7 +18,7 @@ import zstandard
 from restore_lib.errors import DigestMismatch, ObjectUnreadable, TapeflowError
 from restore_lib.model.objects import display_key
 from restore_lib.tape import tar
-from restore_lib.tape.age import Recipients, ciphertext_bound, encrypt
+from restore_lib.tape.age import Recipients, ciphertext_size, encrypt
 from restore_lib.tape.members import (
     INDEX,
     MAX_ORDINAL,
@@ -66,7 +66,7 @@ def empty_size(recipients: int) -> int:
     """Return a bound of the bytes in a segment without members, before padding to a block."""
     manifest = len(tar.manifest_line("0" * 64, INDEX))
     headers = 2 * (2 * tar.RECORD)
-    return headers + manifest + ciphertext_bound(64, recipients) + len(tar.END)
+    return headers + manifest + ciphertext_size(64, recipients) + len(tar.END)
 
 
 class SegmentWriter:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from restore_lib.errors import ConfigError, DigestMismatch, KeyUnusable
 from restore_lib.tape.age import (
     Recipients,
-    ciphertext_bound,
+    ciphertext_size,
     decrypt,
     decrypt_stream,
     encrypt,
@@ -43,14 +43,14 @@ def test_what_is_encrypted_comes_back(keys: Keys, data: bytes, repeat: int) -> N
     plaintext = data * repeat
     ciphertext = encrypt(plaintext, keys.recipients)
     assert decrypt(ciphertext, keys.identities, what="it") == plaintext
-    assert len(ciphertext) <= ciphertext_bound(len(plaintext), 1)
+    assert len(ciphertext) <= ciphertext_size(len(plaintext), 1)
 
 
 def test_every_recipient_can_open_it(keys: Keys, other_keys: Keys) -> None:
     both = Recipients.parse([keys.recipient, other_keys.recipient])
     for _ in range(200):
         ciphertext = encrypt(b"x", both)
-        assert len(ciphertext) <= ciphertext_bound(1, 2)
+        assert len(ciphertext) <= ciphertext_size(1, 2)
     for holder in (keys, other_keys):
         assert decrypt(ciphertext, holder.identities, what="it") == b"x"
 

@@ -138,7 +138,7 @@ def test_damage_is_seen_by_a_person_without_a_key(
 ) -> None:
     summary = write_segment(tmp_path / "segment", OBJECTS)
     damaged = bytearray((tmp_path / "segment").read_bytes())
-    damaged[summary.members[1].offset + 250] ^= 1
+    damaged[summary.members[1].offset + 150] ^= 1
     (tmp_path / "segment.tar").write_bytes(damaged)
     shell("tar -xf segment.tar", tmp_path)
     done = subprocess.run(
