@@ -22,7 +22,7 @@ $(UV):
 	@scripts/install-uv "$(PYTHON)" "$(UV_VERSION)"
 
 $(READY): uv.lock pyproject.toml | $(UV)
-	@$(UV) sync --frozen --extra airflow --python "$(PYTHON)"
+	@$(UV) sync --frozen --extra airflow --compile-bytecode --python "$(PYTHON)"
 	@touch $@
 
 demo: $(READY)
