@@ -5,7 +5,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,15 +19,16 @@ _CHUNK = 4 << 20
 _K, _M = 4, 2
 
 
-def limits(folder: Path, size: int = 64 << 20) -> dict[str, float]:
+def limits(folder: Path, corpus: Path, size: int = 64 << 20) -> dict[str, float]:
     """Return MB/s of source data for each stage, all cores at work on it and on nothing else.
 
     Parity and disk are counted for the 4+2 tape files that each byte of source data becomes a part
     of: half as much again is written, flushed, and read back. Each core gets ``size`` bytes, the
-    disk 32 times as many.
+    disk 32 times as many. A restore has to make each file of ``corpus``, which is made here from
+    memory; what was made is left in ``folder`` (see ``datapath.thin``).
     """
     found = {name: _on_all_cores(name, size) for name in _STAGES}
-    return found | _disk(folder, 32 * size)
+    return found | _disk(folder, 32 * size) | {"files made": _files_made(folder, corpus)}
 
 
 def _on_all_cores(name: str, size: int) -> float:
@@ -84,6 +85,32 @@ _STAGES = {
     "age decrypt": _decrypt,
     "parity 4+2": _parity,
 }
+
+
+def _files_made(folder: Path, corpus: Path) -> float:
+    """Return what all cores make of files as large as those of the corpus, flushed."""
+    names = {path: path.stat().st_size for path in corpus.rglob("*") if path.is_file()}
+    cores = os.cpu_count() or 1
+    shares: list[dict[Path, int]] = [{} for _ in range(cores)]
+    for path, size in sorted(names.items(), key=lambda item: -item[1]):
+        least = min(shares, key=lambda share: sum(share.values()))
+        least[folder / "made" / path.relative_to(corpus)] = size
+    os.sync()
+    with get_context("spawn").Pool(cores) as pool:
+        pool.map(_make, [{}] * cores, chunksize=1)
+        begun = time.perf_counter()
+        pool.map(_make, shares, chunksize=1)
+        os.sync()
+        return sum(names.values()) / (time.perf_counter() - begun) / 1e6
+
+
+def _make(share: Mapping[Path, int]) -> None:
+    data = memoryview(random.randbytes(_CHUNK))
+    for path, size in share.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb", buffering=0) as file:
+            for start in range(0, size, _CHUNK):
+                file.write(data[: size - start])
 
 
 def _disk(folder: Path, total: int) -> dict[str, float]:

@@ -5,7 +5,7 @@ import pytest
 import zstandard
 
 from benchmarks.corpus import Shape, make_corpus
-from benchmarks.datapath import Series, backup_limit, report, rows
+from benchmarks.datapath import Series, backup_limit, report, rows, thin
 from benchmarks.limits import limits
 from benchmarks.measure import Cost, RunFailed, run
 
@@ -68,7 +68,13 @@ def test_only_who_keeps_parity_is_held_against_its_cost() -> None:
 
 
 def test_every_necessary_stage_has_its_limit(tmp_path: Path) -> None:
-    found = limits(tmp_path, size=8 << 20)
-    assert len(found) == 7
+    corpus = make_corpus(tmp_path / "corpus", Shape(2, 5, 6_000_000))
+    folder = tmp_path / "limits"
+    folder.mkdir()
+    found = limits(folder, corpus.folder, size=8 << 20)
+    assert len(found) == 8
     assert all(rate > 0 for rate in found.values())
-    assert list(tmp_path.iterdir()) == []
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    assert (len(sizes), sum(sizes)) == (corpus.files, corpus.size)
+    thin(folder)
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 5
