@@ -199,7 +199,7 @@ class _BatchRun:
         """
         while (batch_id := next_here(self._site, self._batch, runner)) is not None:
             try:
-                begun = begin(self._site, batch_id, runner)
+                begun = begin(self._site, batch_id, runner, mounted=True)
                 if isinstance(begun, Begun):
                     _run(_BatchRun(self._site, begun, self._actor, self._progress, runner, reader))
             except TapeflowError as error:

@@ -242,7 +242,7 @@ def test_a_busy_drive_leaves_the_batch_as_it_is(site: Site) -> None:
     assert held is not None
     with pytest.raises(DriveBusy):
         run_batch(site, batch.id, ACTOR)
-    assert state_of(site, batch.id) is BatchState.RUNNING
+    assert state_of(site, batch.id) is BatchState.PLANNED
     leases.release(held)
     assert run_batch(site, batch.id, ACTOR).state is BatchState.DONE
 

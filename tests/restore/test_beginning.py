@@ -130,10 +130,23 @@ def test_what_is_being_read_does_not_begin_again(site: Site) -> None:
     leases = CatalogLeases(site.catalog, site.clock)
     held = leases.acquire([0], "another", "TF0000L9", site.config.library.lease)
     assert held is not None
-    with pytest.raises(DriveBusy, match="is being read"):
+    with pytest.raises(DriveBusy, match="in use"):
         begin(site, batch_id, "one")
     leases.release(held)
     assert run_batch(site, batch_id, ACTOR, runner="one").state is BatchState.DONE
+
+
+def test_what_waits_for_its_volume_is_not_begun_but_by_who_has_it(site: Site) -> None:
+    ask(site)
+    [batch_id] = claim(site, "one")
+    leases = CatalogLeases(site.catalog, site.clock)
+    held = leases.acquire([0], "another", "TF0000L9", site.config.library.lease)
+    assert held is not None
+    with pytest.raises(DriveBusy, match="waits for TF0000L9"):
+        begin(site, batch_id, "one")
+    with site.catalog.read() as connection:
+        assert batches.batch(connection, batch_id).state is BatchState.PLANNED
+    assert isinstance(begin(site, batch_id, "one", mounted=True), Begun)
 
 
 def test_only_what_the_runner_has_claimed_is_next_in_a_mount(site: Site) -> None:

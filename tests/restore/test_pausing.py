@@ -113,7 +113,8 @@ def test_a_paused_restore_recalls_nothing(site: Site, tmp_path: Path) -> None:
 
 def test_who_paused_and_resumed_is_in_the_audit_trail(site: Site) -> None:
     request_id = ask(site)
-    claim(site, "one")
+    claimed = claim(site, "one")
+    assert len(claimed) > 1
     for _ in range(2):
         pause_restore(site, request_id, "ann")
     for _ in range(2):
@@ -121,7 +122,7 @@ def test_who_paused_and_resumed_is_in_the_audit_trail(site: Site) -> None:
     with site.catalog.read() as connection:
         trail = audit.newest(connection, 2)
     assert sorted((event["actor"], event["action"], event["detail"]) for event in trail) == [
-        ("ann", "restore.pause", {"given_back": 4}),
+        ("ann", "restore.pause", {"given_back": len(claimed)}),
         ("bob", "restore.resume", {}),
     ]
 
