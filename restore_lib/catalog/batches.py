@@ -181,6 +181,21 @@ def _unclaimed(request_id: int) -> Select[Any]:
     )
 
 
+def waiting_reads(connection: Connection, barcodes: Collection[str]) -> dict[str, float]:
+    """Return, by volume, the seconds of reads that are claimed and have not begun."""
+    query = (
+        select(batches.c.barcode, func.sum(batches.c.estimate).label("seconds"))
+        .where(
+            batches.c.barcode.in_(barcodes),
+            batches.c.kind == BatchKind.READ,
+            batches.c.state == BatchState.PLANNED,
+            batches.c.wave_id.is_not(None),
+        )
+        .group_by(batches.c.barcode)
+    )
+    return {row.barcode: row.seconds for row in connection.execute(query)}
+
+
 def begin_batch(connection: Connection, batch_id: int, at: datetime) -> Batch:
     """Count an attempt at a batch, unless it has ended, and return it as it is then."""
     connection.execute(

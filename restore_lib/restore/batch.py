@@ -272,6 +272,10 @@ class _BatchRun:
             self._mounts.mark(barcode, Health.SUSPECT, "a block can't be read")
 
     def _sourcing(self, items: Sequence[BatchItem]) -> Sourcing:
+        """Have the volumes gathered first that others wait for: they then read beside the rest.
+
+        Volumes that stand in for others keep their order, behind those.
+        """
         stripes: dict[str, set[int]] = {}
         for item in items:
             for extent in item.extents:
@@ -283,7 +287,13 @@ class _BatchRun:
                 shapes[tape_set] = SetShape(*batches.geometry(connection, tape_set))
                 found = batches.stripe_files(connection, tape_set, numbers)
                 files |= {(tape_set, *where): held for where, held in found.items()}
-        return Sourcing(self._batch.volumes, shapes, files)
+            waiting = batches.waiting_reads(connection, self._batch.volumes)
+        own = {extent.barcode for item in items for extent in item.extents}
+
+        def turn(barcode: str) -> tuple[bool, float]:
+            return (False, -waiting.get(barcode, 0.0)) if barcode in own else (True, 0.0)
+
+        return Sourcing(sorted(self._batch.volumes, key=turn), shapes, files)
 
     def _copy(self, publisher: Publisher, items: Sequence[BatchItem]) -> None:
         protected = self._site.policy_of(self._request.store)

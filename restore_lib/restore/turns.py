@@ -139,12 +139,12 @@ def in_turn(claimed: Collection[Batch], priorities: Mapping[int, Priority]) -> l
 
     Urgent ones come first. Every volume's first batch comes before any volume's second: what runs
     side by side then wants different volumes. Requests take turns, the one with the fewest batches
-    first, then the newest; of one request, the largest comes first, since it takes longest.
+    first, then the newest; of one request, the one that takes longest comes first.
     """
     count = Counter(batch.request_id for batch in claimed)
     begun: Counter[int] = Counter()
     turns: list[tuple[int, int, int, int, Batch]] = []
-    for batch in sorted(claimed, key=lambda batch: (-batch.size, batch.id)):
+    for batch in sorted(claimed, key=lambda batch: (-batch.estimate, batch.id)):
         of = batch.request_id
         turns.append((_RANKS[priorities[of]], begun[of], count[of], -of, batch))
         begun[of] += 1

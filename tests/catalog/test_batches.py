@@ -158,6 +158,30 @@ def test_unclaimed_batches_are_found_by_the_volumes_that_they_read(catalog: Cata
         assert batches.unclaimed_by_volumes(connection, request_id) == {(one,): [third]}
 
 
+def test_reads_that_are_claimed_and_not_begun_wait_for_their_volume(catalog: Catalog) -> None:
+    with catalog.write() as connection:
+        rp_id, held = back_up(connection, dict.fromkeys((b"a", b"b", b"c", b"d", b"e"), b"1"))
+        request_id = ask(connection, rp_id)
+        one, two, three = held.barcodes[:3]
+        new = [
+            PlannedBatch(kind, volumes[0], volumes, (item,), 1, seconds)
+            for kind, volumes, seconds, item in zip(
+                [BatchKind.READ] * 4 + [BatchKind.GATHER],
+                [(one,), (one,), (two,), (three,), (one, two)],
+                [1.0, 2.0, 4.0, 8.0, 16.0],
+                pending(connection, request_id),
+                strict=True,
+            )
+        ]
+        add_batches(connection, request_id, new)
+        ids = [b.id for b in batches.unclaimed(connection, request_id)]
+        assert batches.waiting_reads(connection, held.barcodes) == {}
+        waves.open_wave(connection, request_id, [ids[n] for n in (0, 1, 2, 4)], "runner", AT)
+        batches.begin_batch(connection, ids[2], AT)
+        assert batches.waiting_reads(connection, held.barcodes) == {one: 3.0}
+        assert batches.waiting_reads(connection, [two]) == {}
+
+
 def test_ended_items_stay_when_their_batch_fails(catalog: Catalog) -> None:
     with catalog.write() as connection:
         rp_id, _ = back_up(connection, {b"a": b"1", b"c": b"3"}, k=1)

@@ -1,6 +1,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ from restore_lib.model.states import BatchKind, BatchState, ItemState, Overwrite
 from restore_lib.model.volume import Health
 from restore_lib.restore import batch as batch_module
 from restore_lib.restore.batch import run_batch
+from restore_lib.restore.claiming import claim
 from restore_lib.restore.flow import advance
+from restore_lib.restore.mount import Mounts
+from restore_lib.restore.read import TapeReader
 from restore_lib.restore.request import (
     RestoreSpec,
     cancel_restore,
@@ -116,6 +120,33 @@ def test_a_cut_object_on_one_volume_is_read_there(tmp_path: Path) -> None:
     assert batch.kind is BatchKind.READ
     assert run_batch(site, batch.id, ACTOR).restored == 2
     assert digests(tmp_path / "out") == digests(tmp_path / "live")
+    site.close()
+
+
+def test_what_other_batches_wait_for_is_gathered_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = 'k = 2\nm = 0\nblock_size = "4KiB"\nsegment_size = "256KiB"'
+    site = make_site(tmp_path, policy=policy)
+    write_files(tmp_path / "live", {b"big": os.urandom(400_000)})
+    write_files(tmp_path / "live", {b"small/%d" % n: bytes(5000) for n in range(12)})
+    back_up(site)
+    _, planned = ask(site)
+    assert sorted(claim(site, "one")) == [batch.id for batch in planned]
+    [gather] = [batch for batch in planned if batch.kind is BatchKind.GATHER]
+    first, second = gather.volumes
+    [done] = [batch for batch in planned if batch.volumes == (first,)]
+    run_batch(site, done.id, ACTOR, runner="one")
+    mounted: list[str] = []
+    reader = Mounts.reader
+
+    def recorded(self: Mounts, barcode: str) -> AbstractContextManager[TapeReader]:
+        mounted.append(barcode)
+        return reader(self, barcode)
+
+    monkeypatch.setattr(Mounts, "reader", recorded)
+    assert run_batch(site, gather.id, ACTOR, runner="one").restored == 1
+    assert mounted == [second, first]
     site.close()
 
 

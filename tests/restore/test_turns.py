@@ -137,10 +137,10 @@ def test_batches_that_begin_side_by_side_want_different_volumes() -> None:
 
 def test_urgent_batches_begin_first_and_requests_take_turns() -> None:
     claimed = [
-        batch(1, 1, volumes=("A",), size=90),
-        batch(2, 1, volumes=("B",), size=80),
-        batch(3, 2, volumes=("C",), size=1),
-        batch(4, 3, volumes=("D",), size=1),
+        batch(1, 1, volumes=("A",), seconds=90, size=1),
+        batch(2, 1, volumes=("B",), seconds=80, size=9),
+        batch(3, 2, volumes=("C",), seconds=1),
+        batch(4, 3, volumes=("D",), seconds=1),
     ]
     priorities = {1: Priority.NORMAL, 2: Priority.NORMAL, 3: Priority.URGENT}
     assert [one.id for one in in_turn(claimed, priorities)] == [4, 3, 1, 2]
