@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from restore_lib.backup.pack import Piece, meta_of
 from restore_lib.backup.sources import Sources
-from restore_lib.catalog.stripes import NewExtent
 from restore_lib.config import StoreConfig
 from restore_lib.errors import ObjectUnreadable
+from restore_lib.model.extents import NewExtent
 from restore_lib.model.objects import StoredObject
 from restore_lib.stores.open import open_store
 from restore_lib.tape.age import Recipients

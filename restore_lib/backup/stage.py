@@ -10,7 +10,7 @@ from typing import Any
 
 from restore_lib.backup.pack import Geometry, bound
 from restore_lib.backup.seal import Sealed, Sealing, SegmentOrder, Selected, StagedFile
-from restore_lib.catalog.stripes import NewExtent
+from restore_lib.model.extents import NewExtent
 from restore_lib.model.progress import Progress
 from restore_lib.tape.parity import TapeFileSummary
 from restore_lib.tape.segment import empty_size

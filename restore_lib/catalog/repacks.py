@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
-from restore_lib.catalog.stripes import NewExtent, NewTapeFile, add_stripes
+from restore_lib.catalog.stripes import NewTapeFile, add_stripes
 from restore_lib.catalog.tables import extents, items, repacks, stripes, volumes
 from restore_lib.catalog.tape_sets import TapeSet, tape_set
 from restore_lib.errors import InvalidTransition, LeaseLost
+from restore_lib.model.extents import NewExtent
 from restore_lib.model.states import ItemState
 
 RUNNING = "running"

@@ -17,29 +17,7 @@ from restore_lib.catalog.tables import (
     versions,
 )
 from restore_lib.errors import InvalidTransition
-from restore_lib.model.objects import StoredObject
-
-
-@dataclass(frozen=True, slots=True)
-class NewExtent:
-    """One member of a staged segment, as the catalog will know it.
-
-    ``replaces`` is the version that it takes over from; in a repack, the extent.
-    """
-
-    source: StoredObject
-    part: int
-    parts: int
-    object_sha256: str | None
-    position: int
-    stripe: int
-    member: str
-    offset: int
-    size: int
-    sha256: str
-    stored_size: int
-    stored_sha256: str
-    replaces: int | None
+from restore_lib.model.extents import NewExtent
 
 
 @dataclass(frozen=True, slots=True)

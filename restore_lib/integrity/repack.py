@@ -18,7 +18,6 @@ from restore_lib.backup.stage import Pieces, StagedStripe, Stager
 from restore_lib.catalog import audit, repacks, tape_sets
 from restore_lib.catalog.liveness import LiveExtent, has_live_extents
 from restore_lib.catalog.repacks import Move
-from restore_lib.catalog.stripes import NewExtent
 from restore_lib.errors import EndOfData, MediumError, VolumeAbsent, VolumeFull
 from restore_lib.integrity.repack_plan import (
     HALF,
@@ -30,6 +29,7 @@ from restore_lib.integrity.repack_plan import (
 from restore_lib.integrity.repack_read import Page, Source, pages, read_page
 from restore_lib.integrity.repack_target import RepackRun, Target
 from restore_lib.integrity.repack_write import StoredSealing, selected
+from restore_lib.model.extents import NewExtent
 from restore_lib.model.objects import display_key
 from restore_lib.model.progress import Progress, Silent
 from restore_lib.restore.mount import Mounts

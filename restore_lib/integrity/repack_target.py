@@ -15,9 +15,10 @@ from restore_lib.backup.stage import StagedStripe
 from restore_lib.backup.taking import fitting, unusable, used
 from restore_lib.catalog import repacks, tape_sets
 from restore_lib.catalog.repacks import Move, Repack
-from restore_lib.catalog.stripes import NewExtent, NewTapeFile
+from restore_lib.catalog.stripes import NewTapeFile
 from restore_lib.catalog.tape_sets import TapeSet
 from restore_lib.errors import VolumeFull
+from restore_lib.model.extents import NewExtent
 from restore_lib.site import Site
 
 

@@ -9,8 +9,8 @@ from restore_lib.backup.pack import Geometry, pieces
 from restore_lib.backup.seal import Sealer, SealingHere, Selected
 from restore_lib.backup.sources import Sources
 from restore_lib.backup.stage import Pieces, StagedStripe, Stager
-from restore_lib.catalog.stripes import NewExtent
 from restore_lib.errors import DiskFull
+from restore_lib.model.extents import NewExtent
 from restore_lib.model.progress import Silent
 from restore_lib.stores.local import LocalStore
 from restore_lib.tape.age import Identity, Recipients, load_identities, new_identity

@@ -3,9 +3,9 @@ from sqlalchemy import Connection, func, select
 
 from restore_lib.catalog import recovery_points, stripes, tables, tape_sets
 from restore_lib.catalog.engine import Catalog
-from restore_lib.catalog.stripes import NewExtent
 from restore_lib.catalog.tape_sets import TapeSet
 from restore_lib.errors import InvalidTransition
+from restore_lib.model.extents import NewExtent
 from tests.support.stripes import AT, DIGEST, begin, extent, new_set, stored, tape_files
 
 

@@ -7,8 +7,9 @@ from hashlib import sha256
 from sqlalchemy import Connection
 
 from restore_lib.catalog import recovery_points, stripes, tape_sets, volumes
-from restore_lib.catalog.stripes import NewExtent, NewTapeFile
+from restore_lib.catalog.stripes import NewTapeFile
 from restore_lib.catalog.tape_sets import TapeSet
+from restore_lib.model.extents import NewExtent
 from restore_lib.model.objects import StoredObject
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
