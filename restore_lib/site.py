@@ -4,7 +4,8 @@ from functools import cached_property
 from pathlib import Path
 
 from restore_lib.catalog.engine import Catalog
-from restore_lib.config import Config, PolicyConfig, load_config
+from restore_lib.config import Config, load_config
+from restore_lib.config_tables import PolicyConfig
 from restore_lib.errors import KeyUnusable, Refused
 from restore_lib.library.base import Library
 from restore_lib.library.virtual import VirtualLibrary

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from restore_lib.config import (
+from restore_lib.config import config_path, load_config, overlap
+from restore_lib.config_tables import (
     LocalStoreConfig,
     RetentionConfig,
     S3StoreConfig,
     SftpStoreConfig,
     StoreConfig,
-    config_path,
-    load_config,
-    overlap,
 )
 from restore_lib.errors import ConfigError, Next
 

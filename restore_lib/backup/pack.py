@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from restore_lib.config import PolicyConfig
+from restore_lib.config_tables import PolicyConfig
 from restore_lib.model.objects import StoredObject
 from restore_lib.tape.members import MemberMeta
 from restore_lib.tape.segment import empty_size, projected_size

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from restore_lib.backup.pack import Piece, meta_of
 from restore_lib.backup.sources import Sources
-from restore_lib.config import StoreConfig
+from restore_lib.config_tables import StoreConfig
 from restore_lib.errors import ObjectUnreadable
 from restore_lib.model.extents import NewExtent
 from restore_lib.model.objects import StoredObject

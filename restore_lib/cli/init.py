@@ -12,7 +12,7 @@ from restore_lib.cli.keys import new_key, write_new
 from restore_lib.cli.library import create_library
 from restore_lib.cli.output import console, facts, print_json
 from restore_lib.cli.session import Json, group
-from restore_lib.config import ClusterConfig, LibraryConfig
+from restore_lib.config_tables import ClusterConfig, LibraryConfig
 from restore_lib.errors import Refused
 from restore_lib.tape.age import load_identities
 

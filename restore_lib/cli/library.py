@@ -8,7 +8,7 @@ from restore_lib.catalog import volumes
 from restore_lib.catalog.leases import CatalogLeases
 from restore_lib.cli.output import count_text, facts, table
 from restore_lib.cli.session import Json, Session, group, opened
-from restore_lib.config import LibraryConfig
+from restore_lib.config_tables import LibraryConfig
 from restore_lib.errors import Refused
 from restore_lib.library.base import ElementKind
 from restore_lib.library.virtual import VirtualLibrary

@@ -20,7 +20,7 @@ from restore_lib.cli.session import (
     group,
     opened,
 )
-from restore_lib.config import Duration
+from restore_lib.config_tables import Duration
 from restore_lib.errors import Refused
 from restore_lib.model.states import Overwrite, Priority, TakeRedundancy
 from restore_lib.model.verdict import Verdict

@@ -15,7 +15,7 @@ from restore_lib.catalog import audit, drills, requests
 from restore_lib.catalog.drills import Drill
 from restore_lib.catalog.incidents import versions_at
 from restore_lib.catalog.recovery_points import RecoveryPoint, newest_committed
-from restore_lib.config import DrillConfig
+from restore_lib.config_tables import DrillConfig
 from restore_lib.drills.evidence import (
     Restored,
     evidence_of,

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from restore_lib.catalog import audit, incidents, requests, retention
 from restore_lib.catalog.liveness import let_go
-from restore_lib.config import PolicyConfig
+from restore_lib.config_tables import PolicyConfig
 from restore_lib.errors import Refused
 from restore_lib.model.retention import Decision, Rule, decide
 from restore_lib.model.states import OPEN_REQUESTS, IncidentState

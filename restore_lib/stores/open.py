@@ -1,6 +1,6 @@
 """From a store's section of tapeflow.toml to the store."""
 
-from restore_lib.config import LocalStoreConfig, S3StoreConfig, StoreConfig
+from restore_lib.config_tables import LocalStoreConfig, S3StoreConfig, StoreConfig
 from restore_lib.stores.base import Store
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from restore_lib.config import CourierConfig
+from restore_lib.config_tables import CourierConfig
 from restore_lib.errors import CourierUnavailable, DiskFull, Refused, TapeflowError
 from restore_lib.model.objects import display_key
 from restore_lib.vault.documents import Document, parse

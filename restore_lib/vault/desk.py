@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from restore_lib.config import VaultConfig
+from restore_lib.config_tables import VaultConfig
 from restore_lib.errors import Refused
 from restore_lib.site import Site
 from restore_lib.vault.courier import Courier, open_courier

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restore_lib.backup.pack import Geometry, Piece, bound, meta_of, pieces, shares, weight
-from restore_lib.config import PolicyConfig
+from restore_lib.config_tables import PolicyConfig
 from restore_lib.model.objects import StoredObject
 from restore_lib.tape.age import Recipients, new_identity
 from restore_lib.tape.segment import SegmentWriter, empty_size

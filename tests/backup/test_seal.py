@@ -1,6 +1,8 @@
 import hashlib
 import os
 import pickle
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from restore_lib.backup.seal import (
     Written,
     sealing_aside,
 )
-from restore_lib.config import LocalStoreConfig
+from restore_lib.config_tables import LocalStoreConfig
 from restore_lib.stores.local import LocalStore
 from restore_lib.tape.age import load_identities, new_identity
 from restore_lib.tape.parity import Rebuilder
@@ -101,3 +103,11 @@ def test_the_rest_of_a_cut_object_that_fails_is_left_out(tmp_path: Path, live: P
     assert failed == [2]
     assert sealed[2].failures.keys() == {b"big"}
     assert [len(one.extents) for one in sealed] == [1, 1, 0, 0, 0, 1]
+
+
+def test_a_sealing_process_loads_neither_the_catalog_nor_the_settings() -> None:
+    code = (
+        "import sys; import restore_lib.backup.seal\n"
+        "assert not {'sqlalchemy', 'pydantic_settings'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

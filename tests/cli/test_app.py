@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from restore_lib.cli.app import COMMANDS, app, load_command
-from restore_lib.config import Config, Section
+from restore_lib.config import Config
+from restore_lib.config_tables import Section
 from tests.support.commands import as_json, process, refused, succeeds
 
 ROOT = Path(__file__).parents[2]

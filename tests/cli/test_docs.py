@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from demo.vendor import open_vendors
 from restore_lib.cli.app import COMMANDS, app, load_command
-from restore_lib.config import Config, Duration, RetentionConfig, Section, load_config
+from restore_lib.config import Config, load_config
+from restore_lib.config_tables import Duration, RetentionConfig, Section
 from restore_lib.restore.request import RestoreSpec, plan_restore
 from tests.cli.test_app import all_commands
 from tests.support.sites import ACTOR, back_up, make_site, write_files

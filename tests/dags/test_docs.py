@@ -12,7 +12,7 @@ from airflow.dag_processing.dagbag import DagBag
 
 from demo.airflow_local import ROOT
 from restore_lib.cli.app import load_command
-from restore_lib.config import RestoreConfig
+from restore_lib.config_tables import RestoreConfig
 
 TEXT = (ROOT / "docs" / "airflow.md").read_text("utf-8")
 

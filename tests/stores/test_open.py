@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from restore_lib.config import LocalStoreConfig, S3StoreConfig, SftpStoreConfig
+from restore_lib.config_tables import LocalStoreConfig, S3StoreConfig, SftpStoreConfig
 from restore_lib.stores.local import LocalStore
 from restore_lib.stores.open import open_store
 from restore_lib.stores.s3 import S3Store
@@ -56,7 +56,7 @@ def test_a_server(sshd: Sshd, tmp_path: Path) -> None:
 def test_no_library_is_imported_for_another_kind() -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from restore_lib.config import LocalStoreConfig\n"
+        "from restore_lib.config_tables import LocalStoreConfig\n"
         "from restore_lib.stores.open import open_store\n"
         "open_store('disk', LocalStoreConfig(kind='local', path=Path('.')))\n"
         "assert not {'boto3', 'paramiko'} & set(sys.modules)\n"

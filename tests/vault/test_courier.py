@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from restore_lib.config import CourierConfig
+from restore_lib.config_tables import CourierConfig
 from restore_lib.errors import CourierUnavailable, Refused
 from restore_lib.vault import courier as module
 from restore_lib.vault.courier import Courier, DirectoryCourier, open_courier, write_atomically
