@@ -75,16 +75,19 @@ class LocalStore:
             folder, descriptor = None, -1
             walking = walk(functools.partial(self._children, root), Bounds(prefix, after, until))
             for key, name in walking:
-                parts = tuple(key.split(b"/")[:-1])
-                with self._mapped(key):
-                    if parts != folder:
+                parent = key[: -len(name)]
+                try:
+                    if parent != folder:
                         held.close()
+                        parts = tuple(key.split(b"/")[:-1])
                         folder, descriptor = None, self._existing_folder(root, parts)
                         if descriptor < 0:
                             continue
                         held.callback(os.close, descriptor)
-                        folder = parts
+                        folder = parent
                     found = _describe(key, name, descriptor)
+                except OSError as error:  # not by ``_mapped``: this is done for each file
+                    raise self._translate(error, key) from error
                 if found:
                     yield found
 
@@ -98,8 +101,9 @@ class LocalStore:
             with opened(descriptor) as parent:
                 return _describe(key, parts[-1], parent)
 
-    @contextlib.contextmanager
-    def open(self, key: bytes, *, version: str | None = None) -> Iterator[BinaryIO]:
+    def open(
+        self, key: bytes, *, version: str | None = None
+    ) -> contextlib.AbstractContextManager[BinaryIO]:
         """Open the file ``key``; a file that changes before its end is read is ObjectUnreadable."""
         parts = paths.split_key(key, self.name)
         if version is not None:
@@ -109,11 +113,11 @@ class LocalStore:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise self._unreadable(key, "it is not a regular file")
-            problem = functools.partial(self._unreadable, key)
-            with cast("BinaryIO", _OpenFile(descriptor, found, problem)) as stream:
-                yield stream
-        finally:
+        except BaseException:
             os.close(descriptor)
+            raise
+        problem = functools.partial(self._unreadable, key)
+        return cast("BinaryIO", _OpenFile(descriptor, found, problem))
 
     def put(
         self,
@@ -305,7 +309,10 @@ class LocalStore:
 
 
 class _OpenFile(io.RawIOBase):
-    """A regular file while it is read; a read that fails raises what ``problem`` makes of why."""
+    """A regular file while it is read, and its descriptor, which is closed with it.
+
+    A read that fails raises what ``problem`` makes of why.
+    """
 
     def __init__(
         self,
@@ -316,6 +323,11 @@ class _OpenFile(io.RawIOBase):
         self._descriptor = descriptor
         self._before = before
         self._problem = problem
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._descriptor)
 
     def readable(self) -> bool:
         return True
