@@ -18,7 +18,7 @@ from restore_lib.restore.read import Pieces
 from restore_lib.stores.base import Group, Store
 from restore_lib.tape.age import Identity
 from restore_lib.tape.members import Member, MemberMeta
-from restore_lib.tape.payload import restore_payload, unseal, unseal_stream
+from restore_lib.tape.payload import Decompressor, restore_payload, unseal_stream
 from restore_lib.tape.streams import Writable, disk_errors
 
 _CHUNK = 1 << 20
@@ -52,6 +52,7 @@ class Publisher:
         self._overwrite = overwrite
         self._identities = identities
         self._folder = folder
+        self._decompressor = Decompressor()
         self._held = contextlib.ExitStack()
         self._group: Group | None = None
         self._added: list[_Added] = []
@@ -204,7 +205,7 @@ class Publisher:
         return [self._unsealed(extent, read) for extent in item.extents]
 
     def _unsealed(self, extent: BatchExtent, read: Source) -> bytes:
-        return unseal(
+        return self._decompressor.unseal(
             b"".join(read(extent)),
             self._identities,
             compressed=_is_compressed(extent),

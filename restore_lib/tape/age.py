@@ -3,9 +3,9 @@
 Secrets never appear in a ``repr``, a message or a log.
 """
 
-import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -107,9 +107,13 @@ def encrypt_stream(source: Readable, sink: Writable, recipients: Recipients) -> 
 
 def decrypt(ciphertext: bytes, identities: Sequence[Identity], *, what: str) -> bytes:
     """Return the plaintext of ``ciphertext``; errors as in ``decrypt_stream``."""
-    plaintext: list[bytes] = []
-    _decrypt(io.BytesIO(ciphertext), plaintext.append, identities, what)
-    return b"".join(plaintext)
+    with _named(what, identities) as keys:
+        end = header_end(ciphertext)
+        if end < 0:
+            raise Damaged("it ends in its header")
+        file_key = read_header(ciphertext[:end], keys)
+        payload = Payload(file_key, ciphertext[end : end + NONCE])
+        return payload.open(memoryview(ciphertext)[end + NONCE :], last=True)
 
 
 def decrypt_stream(
@@ -121,7 +125,12 @@ def decrypt_stream(
     ``what`` names the ciphertext in messages. Raises KeyUnusable when no identity opens it, and
     DigestMismatch when it is cut short or altered.
     """
-    _decrypt(source, sink.write, identities, what)
+    with _named(what, identities) as keys:
+        behind = _Behind(source)
+        file_key = read_header(behind.header(), keys)
+        payload = Payload(file_key, read_exactly(behind, NONCE))
+        for piece, last in _pieces(behind, _AT_ONCE * (CHUNK + TAG)):
+            sink.write(payload.open(piece, last=last))
 
 
 def ciphertext_size(size: int, recipients: int) -> int:
@@ -133,20 +142,13 @@ def ciphertext_size(size: int, recipients: int) -> int:
     return size + header_size(recipients) + NONCE + TAG * chunks
 
 
-def _decrypt(
-    source: Readable,
-    deliver: Callable[[bytes], object],
-    identities: Sequence[Identity],
-    what: str,
-) -> None:
+@contextmanager
+def _named(what: str, identities: Sequence[Identity]) -> Iterator[list[X25519PrivateKey]]:
+    """Give the keys to open ``what`` with; why they can't is told with its name."""
     if not identities:
         raise KeyUnusable(f"There is no identity to open {what} with.")
-    behind = _Behind(source)
     try:
-        file_key = read_header(behind.header(), [identity.key for identity in identities])
-        payload = Payload(file_key, read_exactly(behind, NONCE))
-        for piece, last in _pieces(behind, _AT_ONCE * (CHUNK + TAG)):
-            deliver(payload.open(piece, last=last))
+        yield [identity.key for identity in identities]
     except NoMatch:
         known = ", ".join(identity.recipient for identity in identities)
         raise KeyUnusable(f"No identity given opens {what}; tried {known}.") from None

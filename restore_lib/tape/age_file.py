@@ -108,7 +108,7 @@ class Payload:
             for chunk in chunks
         )
 
-    def open(self, stored: bytes, *, last: bool) -> bytes:
+    def open(self, stored: bytes | memoryview, *, last: bool) -> bytes:
         """Return the plaintext of the next chunks; Damaged unless all of it is authentic."""
         view = memoryview(stored)
         size = CHUNK + TAG

@@ -63,6 +63,41 @@ class Compressor:
             encrypt_stream(source, sink, recipients)
 
 
+class Decompressor:
+    """Turns small payloads back into plaintexts; keeps zstd's state between them.
+
+    For one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._zstd = zstandard.ZstdDecompressor()
+
+    def unseal(
+        self,
+        stored: bytes,
+        identities: Sequence[Identity],
+        *,
+        compressed: bool,
+        size: int,
+        what: str,
+    ) -> bytes:
+        """Return the plaintext of a payload; of one with more than ``size`` bytes, a bit more.
+
+        For a caller that compares it with a digest: of the bytes as stored nothing is compared.
+        Raises as ``decode_payload`` does, but a damaged age header may look like a wrong key.
+        """
+        packed = decrypt(stored, identities, what=what)
+        if not compressed:
+            return packed
+        try:
+            if 0 <= zstandard.frame_content_size(packed) <= size:
+                return self._zstd.decompress(packed)
+            with self._zstd.stream_reader(packed) as plain:
+                return plain.read(size + 1)
+        except zstandard.ZstdError as error:
+            raise _not_zstd(what, error) from error
+
+
 class _Counted:
     """A stream in the middle, counting and digesting what is read through or written through."""
 
@@ -105,26 +140,6 @@ def stored_bound(size: int, recipients: int) -> int:
     return ciphertext_size(packed, recipients)
 
 
-def unseal(
-    stored: bytes, identities: Sequence[Identity], *, compressed: bool, size: int, what: str
-) -> bytes:
-    """Return the plaintext of a small payload; of one with more than ``size`` bytes, a bit more.
-
-    For a caller that compares it with a digest: of the bytes as stored nothing is compared. Raises
-    as ``decode_payload`` does, but a damaged age header may look like a wrong key.
-    """
-    packed = decrypt(stored, identities, what=what)
-    if not compressed:
-        return packed
-    try:
-        if 0 <= zstandard.frame_content_size(packed) <= size:
-            return zstandard.ZstdDecompressor().decompress(packed)
-        with zstandard.ZstdDecompressor().stream_reader(packed) as plain:
-            return plain.read(size + 1)
-    except zstandard.ZstdError as error:
-        raise _not_zstd(what, error) from error
-
-
 def unseal_stream(
     source: Readable,
     sink: Writable,
@@ -133,7 +148,10 @@ def unseal_stream(
     compressed: bool,
     what: str,
 ) -> None:
-    """Write the plaintext of a large payload to ``sink``, in bounded memory; as ``unseal``."""
+    """Write the plaintext of a large payload to ``sink``, in bounded memory.
+
+    Raises as ``Decompressor.unseal`` does.
+    """
     unpacked = _Unpacking(sink, what) if compressed else sink
     decrypt_stream(source, unpacked, identities, what=what)
 

@@ -11,10 +11,10 @@ from restore_lib.tape.members import Member
 from restore_lib.tape.payload import (
     SMALL,
     Compressor,
+    Decompressor,
     decode_payload,
     restore_payload,
     stored_bound,
-    unseal,
 )
 from tests.tape.conftest import Keys, meta
 
@@ -73,7 +73,9 @@ def test_a_small_payload_is_unsealed_in_memory(keys: Keys, plaintext: bytes) -> 
     stored, compressed = Compressor().seal(plaintext, keys.recipients)
     size = len(plaintext)
     for limit in (size, 2 * size):
-        found = unseal(stored, keys.identities, compressed=compressed, size=limit, what="it")
+        found = Decompressor().unseal(
+            stored, keys.identities, compressed=compressed, size=limit, what="it"
+        )
         assert found == plaintext
 
 
@@ -83,7 +85,7 @@ def test_what_unpacks_to_more_than_it_should_does_not_fill_the_memory(
 ) -> None:
     compressor = zstandard.ZstdCompressor(write_content_size=tells_its_size)
     stored = encrypt(compressor.compress(bytes(64 << 20)), keys.recipients)
-    found = unseal(stored, keys.identities, compressed=True, size=1000, what="it")
+    found = Decompressor().unseal(stored, keys.identities, compressed=True, size=1000, what="it")
     assert found == bytes(1001)
 
 
@@ -91,7 +93,9 @@ def test_what_unpacks_to_more_than_it_should_does_not_fill_the_memory(
 def test_what_is_not_zstd_is_not_unsealed(keys: Keys, packed: bytes) -> None:
     stored = encrypt(packed, keys.recipients)
     try:
-        found = unseal(stored, keys.identities, compressed=True, size=len(TEXT), what="it")
+        found = Decompressor().unseal(
+            stored, keys.identities, compressed=True, size=len(TEXT), what="it"
+        )
     except DigestMismatch as error:
         assert "it does not decompress" in error.message  # noqa: PT017 - one of two good ends
     else:
