@@ -1,5 +1,6 @@
 """Restore requests and their items: what a person asked for, and how each object fares."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,12 +11,10 @@ from sqlalchemy import (
     Row,
     Select,
     Table,
-    bindparam,
     case,
     func,
     insert,
     literal,
-    null,
     select,
     update,
 )
@@ -263,39 +262,31 @@ def settle_items(
     connection: Connection, batch_id: int, outcomes: Sequence[Outcome], at: datetime
 ) -> None:
     """Write what became of a batch's items; those that have left the batch stay as they are."""
-    rows = [
-        {
-            "item": outcome.item_id,
-            "to_state": outcome.state,
-            "to_way": outcome.way,
-            "code": outcome.error_code,
-            "text": outcome.error,
-            "at": at if outcome.state in ITEM_ENDS else None,
-            "tried": 0 if outcome.state is ItemState.RESTORED else 1,
-            "keep": outcome.state in ITEM_ENDS,
+    alike: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
+    for one in outcomes:
+        alike[one.state, one.way, one.error_code, one.error].append(one.item_id)
+    for (state, way, code, error), ids in alike.items():
+        ends = state in ITEM_ENDS
+        values: dict[str, object] = {
+            "state": state,
+            "way": way,
+            "error_code": code,
+            "error": error,
+            "ended_at": at if ends else None,
+            "attempts": items.c.attempts + (0 if state is ItemState.RESTORED else 1),
         }
-        for outcome in outcomes
-    ]
-    if not rows:
-        return
-    connection.execute(
-        update(items)
-        .where(
-            items.c.id == bindparam("item"),
-            items.c.state == ItemState.BATCHED,
-            items.c.batch_id == batch_id,
-        )
-        .values(
-            state=bindparam("to_state"),
-            way=bindparam("to_way"),
-            error_code=bindparam("code"),
-            error=bindparam("text"),
-            ended_at=bindparam("at"),
-            attempts=items.c.attempts + bindparam("tried"),
-            batch_id=case((bindparam("keep"), items.c.batch_id), else_=null()),
-        ),
-        rows,
-    )
+        if not ends:
+            values["batch_id"] = None
+        for chunk in chunks(ids):
+            connection.execute(
+                update(items)
+                .where(
+                    items.c.id.in_(chunk),
+                    items.c.state == ItemState.BATCHED,
+                    items.c.batch_id == batch_id,
+                )
+                .values(values)
+            )
 
 
 def give_up_tired(connection: Connection, request_id: int, rounds: int, at: datetime) -> int:
