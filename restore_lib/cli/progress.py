@@ -121,7 +121,8 @@ class Total:
 
     def move(self, amount: float) -> None:
         """Move the bar by objects or bytes, back too."""
-        self._bars.advance(self._task, amount)
+        if amount:
+            self._bars.advance(self._task, amount)
 
     def reach(self, amount: int) -> None:
         """Set how much is done in all."""

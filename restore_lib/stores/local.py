@@ -213,10 +213,8 @@ class LocalStore:
         except OSError as error:
             raise self._translate(error, None) from error
 
-    @contextlib.contextmanager
-    def _open_root(self) -> Iterator[int]:
-        with opened(self._root_descriptor()) as descriptor:
-            yield descriptor
+    def _open_root(self) -> contextlib.AbstractContextManager[int]:
+        return opened(self._root_descriptor())
 
     @contextlib.contextmanager
     def _open_temp(self, root: int) -> Iterator[int]:

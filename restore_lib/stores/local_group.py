@@ -200,11 +200,11 @@ class LocalGroup:
         self._held.close()
 
     def _drop(self, one: _Aside) -> None:
-        with suppress(OSError):
-            if one.descriptor >= 0:
+        if one.descriptor >= 0:
+            with suppress(OSError):
                 os.close(one.descriptor)
-        with suppress(OSError):
-            if one.temp:
+        if one.temp:
+            with suppress(OSError):
                 os.unlink(one.temp, dir_fd=self._aside)
 
 

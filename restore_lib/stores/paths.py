@@ -11,6 +11,7 @@ from restore_lib.model.objects import display_key
 TEMP_DIR = b".tapeflow-tmp"
 _TEMP_AGE = timedelta(days=1)
 MAX_COMPONENT = 255
+_NOT_PLAIN = frozenset({b"", b".", b".."})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
@@ -30,9 +31,9 @@ def split_key(key: bytes, store: str) -> tuple[bytes, ...]:
         problem = "is empty"
     elif b"\0" in key:
         problem = "contains a NUL byte"
-    elif any(part in {b"", b".", b".."} for part in parts):
+    elif not _NOT_PLAIN.isdisjoint(parts):
         problem = "is not a plain relative path"
-    elif any(len(part) > MAX_COMPONENT for part in parts):
+    elif max(map(len, parts)) > MAX_COMPONENT:
         problem = f"has a part of more than {MAX_COMPONENT} bytes"
     elif parts[0] == TEMP_DIR:
         problem = f"lies in {TEMP_DIR.decode()}, which is kept for unfinished files"
