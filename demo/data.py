@@ -13,11 +13,14 @@ LIST = "before.sha256"
 def copy_files(source: Path, target: Path) -> tuple[int, int]:
     """Copy all regular files below ``source``, names byte for byte; return count and bytes.
 
-    Links and special files are passed over, and so is what can't be read.
+    Links and special files are passed over, and so is what can't be read, and what Python keeps of
+    its programs in ``__pycache__``.
     """
     count = size = 0
     root, into = os.fsencode(source), os.fsencode(target)
     for path in regular_files(root):
+        if b"/__pycache__/" in path:
+            continue
         copy = os.path.join(into, os.path.relpath(path, root))  # noqa: PTH118 - names are bytes
         os.makedirs(os.path.dirname(copy), exist_ok=True)  # noqa: PTH103, PTH120 - names are bytes
         try:
