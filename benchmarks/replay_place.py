@@ -27,6 +27,7 @@ from restore_lib.library.virtual import VirtualLibrary
 from restore_lib.model.clock import SystemClock
 from restore_lib.model.volume import vault_of
 from restore_lib.site import Site
+from restore_lib.stores.paths import TEMP_DIR
 from restore_lib.tape.age import new_identity
 from restore_lib.vault.outbound import plan_vault_out, send_out
 from restore_lib.vault.receiving import receive
@@ -276,8 +277,12 @@ class Place:
 
 
 def names_in(folder: Path) -> Iterator[bytes]:
-    """Yield the names of all files below ``folder``, as the store has them."""
-    for parent, _, files in os.walk(os.fsencode(folder)):
+    """Yield the names of all files below ``folder``, as the store has them.
+
+    What a killed process had not finished has no name yet.
+    """
+    for parent, folders, files in os.walk(os.fsencode(folder)):
+        folders[:] = [name for name in folders if name != TEMP_DIR]
         prefix = os.path.relpath(parent, os.fsencode(folder))
         yield from (os.path.join(prefix, name) for name in files)  # noqa: PTH118 - names are bytes
 

@@ -18,7 +18,9 @@ GENERATED = {".git", ".hypothesis", ".tools", ".venv", "dist", "var"}
 COVERED_BY = {
     "catalog/tables.py": "catalog/test_engine.py",
     "cli/restore_text.py": "cli/test_restore.py",
+    "config_tables.py": "test_config.py",
     "library/base.py": "library/test_conformance.py",
+    "model/extents.py": "catalog/test_stripes.py",
     "restore/report_chart.py": "restore/test_report_html.py",
     "restore/report_style.py": "restore/test_report_html.py",
     "stores/base.py": "stores/test_conformance.py",
