@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,10 @@ def test_without_a_terminal_it_needs_yes(cluster: Path) -> None:
     assert as_json(cluster, "restore", "list") == {"requests": []}
 
 
+def waits(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("S")
+
+
 @pytest.mark.parametrize(
     ("answer", "code", "state"),
     [
@@ -161,6 +166,9 @@ def test_on_a_terminal_it_asks_first(
     if isinstance(answer, bytes):
         os.write(ours, answer)
     else:
+        # Before it waits for the answer, the signal would only be noticed once one is given.
+        while not waits(running.pid):
+            time.sleep(0.01)
         running.send_signal(answer)
     with contextlib.suppress(OSError):
         while more := os.read(ours, 1000):
