@@ -92,9 +92,11 @@ def _files_made(folder: Path, corpus: Path) -> float:
     names = {path: path.stat().st_size for path in corpus.rglob("*") if path.is_file()}
     cores = os.cpu_count() or 1
     shares: list[dict[Path, int]] = [{} for _ in range(cores)]
+    loads = [0] * cores
     for path, size in sorted(names.items(), key=lambda item: -item[1]):
-        least = min(shares, key=lambda share: sum(share.values()))
-        least[folder / "made" / path.relative_to(corpus)] = size
+        least = loads.index(min(loads))
+        loads[least] += size
+        shares[least][folder / "made" / path.relative_to(corpus)] = size
     os.sync()
     with get_context("spawn").Pool(cores) as pool:
         pool.map(_make, [{}] * cores, chunksize=1)
