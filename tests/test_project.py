@@ -21,6 +21,7 @@ COVERED_BY = {
     "config_tables.py": "test_config.py",
     "library/base.py": "library/test_conformance.py",
     "model/extents.py": "catalog/test_stripes.py",
+    "restore/assembly.py": "restore/test_gathering.py",
     "restore/report_chart.py": "restore/test_report_html.py",
     "restore/report_style.py": "restore/test_report_html.py",
     "stores/base.py": "stores/test_conformance.py",

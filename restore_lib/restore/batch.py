@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -17,7 +16,6 @@ from restore_lib.catalog.requests import Outcome
 from restore_lib.errors import (
     DigestMismatch,
     DiskFull,
-    DriveBusy,
     GoElsewhere,
     MediumError,
     ObjectUnreadable,
@@ -34,7 +32,7 @@ from restore_lib.model.states import (
 )
 from restore_lib.model.volume import Health
 from restore_lib.restore.beginning import Begun, begin, next_here
-from restore_lib.restore.gather import Gathered, SetShape, Sourcing
+from restore_lib.restore.gathering import Gathering
 from restore_lib.restore.heartbeat import Heartbeat
 from restore_lib.restore.mount import Mounts
 from restore_lib.restore.publish import Publisher, Source, failed
@@ -44,8 +42,6 @@ from restore_lib.site import Site
 _log = logging.getLogger(__name__)
 _FLUSH = 200
 _BAD_BLOCKS = 3
-_BUSY_SECONDS = 0.2
-_BUSY_PATIENCE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +204,9 @@ class _BatchRun:
 
     def _add(self, publisher: Publisher, item: BatchItem, read: Source, way: Way) -> None:
         publisher.add(item, read, way)
+        self._added(publisher)
+
+    def _added(self, publisher: Publisher) -> None:
         self._progress.advance()
         if publisher.full:
             self._settle(publisher)
@@ -218,82 +217,17 @@ class _BatchRun:
             self._note(published)
 
     def _gather(self, publisher: Publisher, items: Sequence[BatchItem], folder: Path) -> None:
-        sourcing = self._sourcing(items)
-        gathered = Gathered(folder)
-        try:
-            self._collect_all(sourcing, items, gathered)
+        with Gathering(
+            self._site, self._batch, items, publisher, folder, self._mounts, self._progress
+        ) as gathering:
+            gathering.collect()
             for item in items:
-                self._put_together(publisher, item, sourcing, gathered)
-        finally:
-            gathered.close()
-
-    def _put_together(
-        self, publisher: Publisher, item: BatchItem, sourcing: Sourcing, gathered: Gathered
-    ) -> None:
-        reached: list[BatchExtent] = []
-
-        def read(extent: BatchExtent) -> Iterator[bytes]:
-            reached.append(extent)
-            return sourcing.payload(extent, gathered)
-
-        way = Way.PARITY if sourcing.is_rebuilt(item, gathered) else Way.TAPE
-        try:
-            self._add(publisher, item, read, way)
-        except (MediumError, DigestMismatch) as error:
-            if reached[-1].barcode in self._batch.volumes:
-                self._mounts.mark(reached[-1].barcode, Health.SUSPECT, error.message)
-            self._elsewhere(item, error)
-
-    def _collect_all(
-        self, sourcing: Sourcing, items: Sequence[BatchItem], gathered: Gathered
-    ) -> None:
-        """Gather; what is in use elsewhere is waited for, so that nothing is read twice."""
-        until = self._site.clock.now() + _BUSY_PATIENCE
-        extents = [extent for item in items for extent in item.extents]
-        while True:
-            try:
-                sourcing.gather(
-                    extents,
-                    gathered,
-                    lambda barcode, wanted: self._collect(gathered, barcode, wanted),
-                )
-            except DriveBusy:
-                if self._site.clock.now() >= until:
-                    raise
-                self._progress.advance()
-                self._site.clock.sleep(_BUSY_SECONDS)
-            else:
-                return
-
-    def _collect(self, gathered: Gathered, barcode: str, wanted: set[tuple[int, int]]) -> None:
-        with self._mounts.reader(barcode) as reader:
-            whole = gathered.collect(barcode, wanted, reader)
-        if not whole:
-            self._mounts.mark(barcode, Health.SUSPECT, "a block can't be read")
-
-    def _sourcing(self, items: Sequence[BatchItem]) -> Sourcing:
-        """Have the volumes gathered first that others wait for: they then read beside the rest.
-
-        Volumes that stand in for others keep their order, behind those.
-        """
-        stripes: dict[str, set[int]] = {}
-        for item in items:
-            for extent in item.extents:
-                stripes.setdefault(extent.tape_set, set()).add(extent.stripe)
-        files: dict[tuple[str, int, int], tuple[str, int]] = {}
-        shapes: dict[str, SetShape] = {}
-        with self._site.catalog.read() as connection:
-            for tape_set, numbers in stripes.items():
-                shapes[tape_set] = SetShape(*batches.geometry(connection, tape_set))
-                found = batches.stripe_files(connection, tape_set, numbers)
-                files |= {(tape_set, *where): held for where, held in found.items()}
-            waiting = batches.waiting_reads(connection, self._batch.volumes)
-        own = {extent.barcode for item in items for extent in item.extents}
-
-        def turn(barcode: str) -> tuple[bool, float]:
-            return (False, -waiting.get(barcode, 0.0)) if barcode in own else (True, 0.0)
-
-        return Sourcing(sorted(self._batch.volumes, key=turn), shapes, files)
+                try:
+                    gathering.add(item)
+                except (MediumError, DigestMismatch) as error:
+                    self._elsewhere(item, error)
+                else:
+                    self._added(publisher)
 
     def _copy(self, publisher: Publisher, items: Sequence[BatchItem]) -> None:
         protected = self._site.policy_of(self._request.store)

@@ -121,20 +121,23 @@ class Sourcing:
         extents: Sequence[BatchExtent],
         gathered: Gathered,
         collect: Callable[[str, set[tuple[int, int]]], None],
+        visits: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Collect the blocks of ``extents``, and of each row that lacks one, k others.
 
         ``collect(barcode, wanted)`` is called for the volumes in their order, and once more for
-        those that rebuild what could not be read, the soundest first; a volume of which nothing is
-        needed is not asked. No block is asked for again that was read or could not be. A volume
-        that is in use is asked for after the others; DriveBusy when it still is: call it again.
+        those that rebuild what could not be read, the soundest first. A volume of which nothing is
+        needed is asked only if the caller ``visits`` it for a purpose of its own. No block is asked
+        for again that was read or could not be. A volume that is in use is asked for after the
+        others; DriveBusy when it still is: call it again.
         """
         short = self._short((e for e in extents if e.barcode not in self._volumes), gathered)
         busy: list[str] = []
 
         def take(barcode: str) -> None:
             own = self._own(extents, barcode, gathered)
-            if wanted := own | self._helping(short, gathered, barcode):
+            wanted = own | self._helping(short, gathered, barcode)
+            if wanted or visits(barcode):
                 collect(barcode, wanted)
 
         for barcode in self._volumes:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from restore_lib.errors import DigestMismatch, KeyUnusable, ObjectNameRefused, O
 from restore_lib.model.states import ItemState, Overwrite, Way
 from restore_lib.restore.handover import handed_over
 from restore_lib.restore.read import Pieces
-from restore_lib.stores.base import Group, Store
+from restore_lib.stores.base import Draft, Group, Store
 from restore_lib.tape.age import Identity
 from restore_lib.tape.members import Member, MemberMeta
 from restore_lib.tape.payload import Decompressor, restore_payload, unseal_stream
@@ -106,30 +107,45 @@ class Publisher:
         object is to be tried again.
         """
         added = _Added(item, Outcome(item.id, ItemState.RESTORED, way))
-
-        def stands() -> bool:
-            if (kept := self.standing(item)) is not None:
-                added.outcome = kept
-            return kept is not None
-
         try:
-            self._entered().add(
-                item.key,
-                self._plaintext(item, read),
-                size=item.size or 0,
-                sha256=item.sha256 or "",
-                modified_at=item.modified_at,
-                content_type=item.content_type,
-                metadata=item.metadata,
-                unless=stands if self._overwrite is Overwrite.NEVER else None,
-            )
-        except ObjectNameRefused as error:
-            added.outcome = failed(item, error)
+            self._take(added, self._plaintext(item, read))
         except (DigestMismatch, KeyUnusable) as error:
             self._check(item, read)
             added.outcome = _again(item, error)
-        self._added.append(added)
-        self._size += item.size or 0
+        self._keep(added)
+
+    def draft(self, item: BatchItem) -> AbstractContextManager[Draft] | None:
+        """Give a place at the target for content that comes in any order, where there is one."""
+        try:
+            return self._entered().draft(item.key)
+        except ObjectNameRefused:
+            return None
+
+    def place(self, draft: Draft, extent: BatchExtent, offset: int, read: Source) -> None:
+        """Decrypt one extent to byte ``offset`` of its object.
+
+        Raises DigestMismatch, KeyUnusable (also for a damaged extent) and what ``read`` raises; it
+        may be placed again.
+        """
+        end = offset + extent.size
+        plain = handed_over(lambda sink: self._unseal([extent], read, sink))
+        with contextlib.closing(plain):
+            for chunk in plain:
+                if offset + len(chunk) > end:
+                    raise _not_as_backed_up(extent)
+                draft.write(offset, chunk)
+                offset += len(chunk)
+        if offset != end:
+            raise _not_as_backed_up(extent)
+
+    def add_draft(self, item: BatchItem, draft: Draft, way: Way) -> None:
+        """Verify one object whose extents have all been placed, to be published by ``finish``.
+
+        As ``add``, but the extents are not read again: raises DigestMismatch when it is another.
+        """
+        added = _Added(item, Outcome(item.id, ItemState.RESTORED, way))
+        self._take(added, draft)
+        self._keep(added)
 
     def finish(self) -> list[tuple[BatchItem, Outcome]]:
         """Publish what was added since the last time; return what became of each, in order.
@@ -189,6 +205,32 @@ class Publisher:
                 return standing
             return self._put(exact, spool, Way.ALTERNATE)
 
+    def _take(self, added: _Added, content: Iterable[bytes]) -> None:
+        item = added.item
+
+        def stands() -> bool:
+            if (kept := self.standing(item)) is not None:
+                added.outcome = kept
+            return kept is not None
+
+        try:
+            self._entered().add(
+                item.key,
+                content,
+                size=item.size or 0,
+                sha256=item.sha256 or "",
+                modified_at=item.modified_at,
+                content_type=item.content_type,
+                metadata=item.metadata,
+                unless=stands if self._overwrite is Overwrite.NEVER else None,
+            )
+        except ObjectNameRefused as error:
+            added.outcome = failed(item, error)
+
+    def _keep(self, added: _Added) -> None:
+        self._added.append(added)
+        self._size += added.item.size or 0
+
     def _entered(self) -> Group:
         if self._group is None:
             self._group = self._held.enter_context(self._store.group())
@@ -201,7 +243,7 @@ class Publisher:
 
     def _plaintext(self, item: BatchItem, read: Source) -> Iterable[bytes]:
         if sum(max(extent.size, extent.stored_size) for extent in item.extents) > _IN_MEMORY:
-            return handed_over(lambda sink: self._unseal(item, read, sink))
+            return handed_over(lambda sink: self._unseal(item.extents, read, sink))
         return [self._unsealed(extent, read) for extent in item.extents]
 
     def _unsealed(self, extent: BatchExtent, read: Source) -> bytes:
@@ -213,8 +255,8 @@ class Publisher:
             what=_what(extent),
         )
 
-    def _unseal(self, item: BatchItem, read: Source, sink: Writable) -> None:
-        for extent in item.extents:
+    def _unseal(self, extents: Iterable[BatchExtent], read: Source, sink: Writable) -> None:
+        for extent in extents:
             unseal_stream(
                 Pieces(read(extent)),
                 sink,
@@ -268,6 +310,10 @@ def failed(item: BatchItem, error: ObjectNameRefused | ObjectUnreadable) -> Outc
 
 def _again(item: BatchItem, error: DigestMismatch | KeyUnusable) -> Outcome:
     return Outcome(item.id, ItemState.PENDING, error_code=error.code, error=error.message)
+
+
+def _not_as_backed_up(extent: BatchExtent) -> DigestMismatch:
+    return DigestMismatch(f"The plaintext of {_what(extent)} is not what was backed up.")
 
 
 class _Nowhere:

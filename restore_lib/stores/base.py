@@ -20,6 +20,16 @@ class Content(TypedDict, total=False):
     unless: Callable[[], bool] | None
 
 
+class Draft(Protocol):
+    """One object whose content comes in any order; iterated, it gives what it has, in order."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put ``data`` at byte ``offset``; raises what ``put`` does."""
+        ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
 class Group(Protocol):
     """Objects on their way into a store together, each of another key, for one thread.
 
@@ -32,6 +42,14 @@ class Group(Protocol):
         """Take one object in; raises what ``put`` does, and the others are not touched.
 
         All of ``chunks`` is taken before it returns. ``unless`` may be called in another thread.
+        """
+        ...
+
+    def draft(self, key: bytes) -> AbstractContextManager[Draft] | None:
+        """Give a draft of ``key``, or None where content has to come in order.
+
+        Once all of it is there, the draft is added in place of chunks, which costs no other copy.
+        Nothing of it is visible before, nor left behind when it is left without being added.
         """
         ...
 

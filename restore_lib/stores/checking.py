@@ -22,10 +22,15 @@ def checked(chunks: Iterable[bytes], *, key: bytes, size: int, sha256: str) -> I
             raise _mismatch(key, f"more than its {size} bytes arrived")
         digest.update(chunk)
         yield chunk
+    compare(seen, digest.hexdigest(), key=key, size=size, sha256=sha256)
+
+
+def compare(seen: int, found: str, *, key: bytes, size: int, sha256: str) -> None:
+    """Raise DigestMismatch unless the ``seen`` bytes with the SHA-256 ``found`` are the object."""
     if seen != size:
-        raise _mismatch(key, f"only {seen} of its {size} bytes arrived")
-    if digest.hexdigest() != sha256.lower():
-        raise _mismatch(key, f"its SHA-256 is {digest.hexdigest()} instead of {sha256}")
+        raise _mismatch(key, f"{seen} bytes instead of its {size} arrived")
+    if found != sha256.lower():
+        raise _mismatch(key, f"its SHA-256 is {found} instead of {sha256}")
 
 
 def _mismatch(key: bytes, problem: str) -> DigestMismatch:

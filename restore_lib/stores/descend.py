@@ -50,10 +50,3 @@ def remove_empty(root: int, parts: Sequence[bytes]) -> None:
                 os.rmdir(parts[depth - 1], dir_fd=parent)
         except OSError:
             return
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write the whole of ``data``."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,26 +11,24 @@ from restore_lib.errors import DigestMismatch, ObjectNameRefused, StoreUnavailab
 from restore_lib.model.clock import Clock
 from restore_lib.model.objects import display_key
 from restore_lib.stores import paths
+from restore_lib.stores.aside import Aside, LocalDraft, Mapped
 from restore_lib.stores.checking import checked
-from restore_lib.stores.descend import open_folder, opened, write_all
+from restore_lib.stores.descend import open_folder, opened
 from restore_lib.stores.flush import can_flush_file_system, flush_file_system
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FEW = 8
 """So many files are flushed one by one; more of them with all of their file system."""
-_WRITE_BEHIND = 8 << 20
 _NAMING_ATTEMPTS = 10
 
 
-@dataclass
-class _Aside:
-    """A file that is complete but for its name; ``descriptor`` is -1 once it need not be open."""
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """A file that is complete but for its name."""
 
     key: bytes
     parts: tuple[bytes, ...]
-    temp: bytes
     unless: Callable[[], bool] | None
-    descriptor: int
+    file: Aside
 
 
 class LocalGroup:
@@ -46,7 +44,7 @@ class LocalGroup:
         root: int,
         aside: int,
         clock: Clock,
-        mapped: Callable[[bytes | None], AbstractContextManager[None]],
+        mapped: Mapped,
     ) -> None:
         """``root`` and ``aside`` are descriptors: of the store, and of its unfinished files."""
         self._store = store
@@ -54,7 +52,7 @@ class LocalGroup:
         self._aside = aside
         self._clock = clock
         self._mapped = mapped
-        self._waiting: list[_Aside] = []
+        self._waiting: list[_Added] = []
         self._together = False
         self._folder: tuple[bytes, ...] | None = None
         self._held = contextlib.ExitStack()
@@ -72,28 +70,26 @@ class LocalGroup:
         metadata: Mapping[str, str] | None = None,
         unless: Callable[[], bool] | None = None,
     ) -> None:
-        """Write a file aside, whole, with its time and mode."""
+        """Write a file aside, whole, with its time and mode; a draft of this group is one."""
         parts = paths.split_key(key, self._store)
-        temp = paths.temp_name(self._clock.now())
-        with self._mapped(key):
-            descriptor = os.open(temp, _NEW, 0o666, dir_fd=self._aside)
-        self._waiting.append(_Aside(key, parts, temp, unless, descriptor))
+        if isinstance(chunks, LocalDraft):
+            file = chunks.taken(size=size, sha256=sha256)
+        else:
+            file = self._written(key, checked(chunks, key=key, size=size, sha256=sha256))
         try:
-            begun = done = 0
-            for chunk in checked(chunks, key=key, size=size, sha256=sha256):
-                with self._mapped(key):
-                    write_all(descriptor, chunk)
-                    done += len(chunk)
-                    if done - begun >= _WRITE_BEHIND:
-                        _write_behind(descriptor, begun, done)
-                        begun = done
             with self._mapped(key):
-                _finish(descriptor, modified_at, paths.mode_of(metadata))
-                if len(self._waiting) > _FEW:
-                    self._many(descriptor, begun, done)
+                file.finish(modified_at, paths.mode_of(metadata))
+                if len(self._waiting) >= _FEW:
+                    self._leave(file)
         except BaseException:
-            self._drop(self._waiting.pop())
+            file.drop()
             raise
+        self._waiting.append(_Added(key, parts, unless, file))
+
+    def draft(self, key: bytes) -> LocalDraft:
+        """Give an unfinished file that takes content in any order."""
+        paths.split_key(key, self._store)
+        return LocalDraft(self._new(key), key, self._mapped)
 
     def finish(self) -> dict[bytes, ObjectNameRefused | DigestMismatch]:
         """Give all files their names, durably; return those that are refused, by key.
@@ -117,31 +113,44 @@ class LocalGroup:
     def abandon(self) -> None:
         """Remove what has no name."""
         for one in self._waiting:
-            self._drop(one)
+            one.file.drop()
         self._waiting.clear()
         self._together = False
         self._let_go()
 
-    def _many(self, descriptor: int, begun: int, done: int) -> None:
+    def _new(self, key: bytes) -> Aside:
+        with self._mapped(key):
+            return Aside(self._aside, paths.temp_name(self._clock.now()))
+
+    def _written(self, key: bytes, chunks: Iterable[bytes]) -> Aside:
+        file = self._new(key)
+        try:
+            done = 0
+            for chunk in chunks:
+                with self._mapped(key):
+                    file.write(done, chunk)
+                done += len(chunk)
+        except BaseException:
+            file.drop()
+            raise
+        return file
+
+    def _leave(self, file: Aside) -> None:
         """Close a file that is flushed with its file system, or at once where that can't be."""
         self._together = can_flush_file_system()
         if not self._together:
-            os.fsync(descriptor)
-        elif done - begun >= _WRITE_BEHIND // 8:
-            _write_behind(descriptor, begun, done)
-        os.close(descriptor)
-        self._waiting[-1].descriptor = -1
+            os.fsync(file.descriptor)
+        file.leave()
 
     def _flush_files(self) -> None:
         with self._mapped(None):
             if self._together:
                 flush_file_system(self._root)
             for one in self._waiting:
-                if one.descriptor >= 0:
+                if one.file.descriptor >= 0:
                     if not self._together:
-                        os.fsync(one.descriptor)
-                    os.close(one.descriptor)
-                    one.descriptor = -1
+                        os.fsync(one.file.descriptor)
+                    one.file.close()
 
     def _flush_folders(self, folders: Iterable[tuple[bytes, ...]]) -> None:
         """Flush folders; one that has vanished since has nothing to keep."""
@@ -156,7 +165,7 @@ class LocalGroup:
                 ):
                     os.fsync(descriptor)
 
-    def _name(self, one: _Aside) -> bool:
+    def _name(self, one: _Added) -> bool:
         """Move a file to its name, but for what stands there; tell whether it has it.
 
         Another process may be removing empty folders.
@@ -166,8 +175,7 @@ class LocalGroup:
                 self._enter(one.parts[:-1])
                 if one.unless is not None and self._stands(one.parts[-1]) and one.unless():
                     return False
-                os.rename(one.temp, one.parts[-1], src_dir_fd=self._aside, dst_dir_fd=self._parent)
-                one.temp = b""
+                one.file.name(self._parent, one.parts[-1])
                 return True
             self._let_go()
         shown = display_key(one.key)
@@ -198,24 +206,3 @@ class LocalGroup:
     def _let_go(self) -> None:
         self._folder = None
         self._held.close()
-
-    def _drop(self, one: _Aside) -> None:
-        if one.descriptor >= 0:
-            with suppress(OSError):
-                os.close(one.descriptor)
-        if one.temp:
-            with suppress(OSError):
-                os.unlink(one.temp, dir_fd=self._aside)
-
-
-def _write_behind(descriptor: int, begun: int, done: int) -> None:
-    """Have the disk begin with these bytes, so that the flush at the end has less to wait for."""
-    os.posix_fadvise(descriptor, begun, done - begun, os.POSIX_FADV_DONTNEED)
-
-
-def _finish(descriptor: int, modified_at: datetime | None, mode: int | None) -> None:
-    if mode is not None:
-        os.fchmod(descriptor, mode)
-    if modified_at is not None:
-        nanoseconds = paths.to_microseconds(modified_at) * 1000
-        os.utime(descriptor, ns=(nanoseconds, nanoseconds))

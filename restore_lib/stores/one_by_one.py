@@ -26,6 +26,9 @@ class OneByOne:
         """Put the object."""
         self._store.put(key, chunks, **what)
 
+    def draft(self, key: bytes) -> None:
+        """Return None: content has to come in order."""
+
     def finish(self) -> dict[bytes, ObjectNameRefused | DigestMismatch]:
         """Return nothing: what was refused was raised by ``add``."""
         return {}

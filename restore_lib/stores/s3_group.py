@@ -48,6 +48,9 @@ class S3Group:
             self._wait()
         self._sent.append((key, self._pool.submit(self._store.put, key, [body], **what)))
 
+    def draft(self, key: bytes) -> None:
+        """Return None: content has to come in order."""
+
     def finish(self) -> dict[bytes, ObjectNameRefused | DigestMismatch]:
         """Wait for all that was sent; return what was refused, by key."""
         while self._sent:

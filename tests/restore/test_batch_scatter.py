@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from restore_lib.catalog import tables
 from restore_lib.library.faults import Faults, write_faults
+from restore_lib.restore import assembly
 from restore_lib.restore.request import RestoreSpec
 from restore_lib.site import Site
 from tests.support.clock import ManualClock
@@ -96,6 +97,7 @@ class Cluster:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _: None)
+        patch.setattr(assembly, "_LARGE", 100_000)
         yield Cluster(tmp_path_factory.mktemp("scatter") / "origin")
 
 

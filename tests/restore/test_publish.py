@@ -14,8 +14,7 @@ from restore_lib.catalog.requests import Outcome
 from restore_lib.errors import DigestMismatch, DiskFull, KeyUnusable, ObjectUnreadable
 from restore_lib.model.states import ItemState, Overwrite, Way
 from restore_lib.restore.publish import Publisher
-from restore_lib.stores import local_group
-from restore_lib.stores.descend import write_all
+from restore_lib.stores.aside import Aside
 from restore_lib.stores.local import LocalStore
 from restore_lib.stores.local_group import LocalGroup
 from restore_lib.tape.age import Identity, Recipients, encrypt, load_identities, new_identity
@@ -138,11 +137,13 @@ def test_a_large_object_passes_through_in_bounded_memory(
 ) -> None:
     largest: list[int] = []
 
-    def noted(descriptor: int, data: bytes) -> None:
-        largest.append(len(data))
-        write_all(descriptor, data)
+    write = Aside.write
 
-    monkeypatch.setattr(local_group, "write_all", noted)
+    def noted(file: Aside, offset: int, data: bytes) -> None:
+        largest.append(len(data))
+        write(file, offset, data)
+
+    monkeypatch.setattr(Aside, "write", noted)
     parts = [os.urandom(9 << 20), os.urandom(1 << 20)]
     payloads = [desk.payload(data, n) for n, data in enumerate(parts, 1)]
     publish(desk.publisher(), item(b"".join(parts)), *payloads)

@@ -243,6 +243,24 @@ def test_a_group_brings_all_its_objects_in(store: Store) -> None:
     assert found.metadata["mode"] == "0640"
 
 
+def test_a_draft_is_added_as_any_object(place: Place, store: Store) -> None:
+    """Where there is none, content comes in order."""
+    data = noise(300_000)
+    with store.group() as group:
+        found = group.draft(b"key")
+        assert (found is None) == (place.kind != "local")
+        if found is None:
+            return
+        with found as draft:
+            for begin in (200_000, 100_000, 0):
+                draft.write(begin, data[begin : begin + 100_000])
+            digest = hashlib.sha256(data).hexdigest()
+            group.add(b"key", draft, size=len(data), sha256=digest, modified_at=MOMENT)
+        assert group.finish() == {}
+    assert get(store, b"key") == data
+    assert [found.modified_at for found in store.list()] == [MOMENT]
+
+
 @pytest.mark.parametrize("others", [2, 30])
 def test_one_bad_object_of_a_group_fails_alone(place: Place, store: Store, others: int) -> None:
     put(store, b"taken/by/a/folder")
