@@ -17,13 +17,11 @@ from restore_lib.catalog.waves import open_waves
 from restore_lib.cli.crew import Crew
 from restore_lib.cli.progress import Total
 from restore_lib.cli.session import Session
-from restore_lib.config import Config
 from restore_lib.errors import GoElsewhere, RetryLater, Unrecoverable
-from restore_lib.model.clock import Clock
 from restore_lib.model.progress import Progress
 from restore_lib.model.states import ITEM_ENDS, RequestState
 from restore_lib.restore import flow
-from restore_lib.restore.batch import run_batch
+from restore_lib.restore.batch import BatchRunner, run_batch
 from restore_lib.restore.claiming import claim, held_by_others, settle
 from restore_lib.site import Site
 from restore_lib.workers import Workers, cores
@@ -91,19 +89,6 @@ def _working(session: Session, request_ids: Sequence[int], until: _Deadline) -> 
             until.check()
             site.clock.sleep(_SHORTEST_POLL)
         yield True
-
-
-class BatchRunner:
-    """Runs batches, one after the other, in a process of its own."""
-
-    def __init__(self, config: Config, clock: Clock, actor: str, runner: str) -> None:
-        self._site = Site(config, clock)
-        self._actor = actor
-        self._runner = runner
-
-    def run(self, batch_id: int, progress: Progress) -> None:
-        """Run a batch, as ``run_batch``."""
-        run_batch(self._site, batch_id, self._actor, progress, runner=self._runner)
 
 
 class _Hands:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from restore_lib.catalog import batches, requests, waves
 from restore_lib.catalog.batches import Batch, BatchExtent, BatchItem
 from restore_lib.catalog.requests import Outcome
+from restore_lib.config import Config
 from restore_lib.errors import (
     DigestMismatch,
     DiskFull,
@@ -22,6 +23,7 @@ from restore_lib.errors import (
     StoreUnavailable,
     TapeflowError,
 )
+from restore_lib.model.clock import Clock
 from restore_lib.model.progress import Progress, Silent
 from restore_lib.model.states import (
     BatchKind,
@@ -79,6 +81,19 @@ def run_batch(
     if isinstance(begun, Batch):
         return BatchResult(batch_id, begun.state, 0, 0)
     return _run(_BatchRun(site, begun, actor, progress or Silent(), runner))
+
+
+class BatchRunner:
+    """Runs batches, one after the other, in a process of its own, which need not load more."""
+
+    def __init__(self, config: Config, clock: Clock, actor: str, runner: str) -> None:
+        self._site = Site(config, clock)
+        self._actor = actor
+        self._runner = runner
+
+    def run(self, batch_id: int, progress: Progress) -> None:
+        """Run a batch, as ``run_batch``."""
+        run_batch(self._site, batch_id, self._actor, progress, runner=self._runner)
 
 
 def _run(run: "_BatchRun") -> BatchResult:
