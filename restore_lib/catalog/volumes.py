@@ -4,14 +4,14 @@ Every function works in the caller's transaction, and changes all the volumes th
 raising, none of them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
 from typing import Any, Literal
 
-from sqlalchemy import Connection, RowMapping, Select, String, insert, literal, select, update
+from sqlalchemy import Connection, Row, Select, String, insert, literal, select, update
 
 from restore_lib.catalog.bulk import chunks
 from restore_lib.catalog.columns import Id, UtcDateTime
@@ -35,6 +35,10 @@ from restore_lib.model.volume import (
 Field = Literal["content", "health", "custody"]
 
 _COLUMNS = [table.c[field.name] for field in fields(Volume)]
+_CONTENTS = {str(state): state for state in Content}
+_HEALTHS = {str(state): state for state in Health}
+_CUSTODIES = {str(state): state for state in Custody}
+_UNFLAGGED: frozenset[Flag] = frozenset()
 _HISTORY = [custody_events.c[field.name] for field in fields(CustodyEvent)]
 _RULES: Mapping[str, Mapping[Any, frozenset[Any]]] = {
     "content": CONTENT_CHANGES,
@@ -192,6 +196,12 @@ def volumes(
     return [_volume(row) for row in _rows(connection, query, barcodes)]
 
 
+def sets_of(connection: Connection, barcodes: Iterable[str]) -> list[str]:
+    """Return the tape sets of volumes, in their order; volumes without one are passed over."""
+    query = select(table.c.tape_set).distinct().where(table.c.tape_set.is_not(None))
+    return sorted({row.tape_set for row in _rows(connection, query, barcodes)})
+
+
 def known(connection: Connection, barcodes: Iterable[str], *, lock: bool = False) -> list[Volume]:
     """Return these volumes; Refused when the catalog does not know one of them.
 
@@ -225,12 +235,12 @@ def history(connection: Connection, barcode: str) -> list[CustodyEvent]:
 
 def _rows(
     connection: Connection, query: Select[Any], barcodes: Iterable[str] | None
-) -> Iterator[RowMapping]:
+) -> Iterator[Row[Any]]:
     if barcodes is None:
-        yield from connection.execute(query).mappings()
+        yield from connection.execute(query)
         return
     for chunk in chunks(_names(barcodes)):
-        yield from connection.execute(query.where(table.c.barcode.in_(chunk))).mappings()
+        yield from connection.execute(query.where(table.c.barcode.in_(chunk)))
 
 
 def _rewrite_flags(connection: Connection, flags: Mapping[str, frozenset[Flag]]) -> None:
@@ -271,11 +281,15 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:20]) + (f" and {more} more" if more > 0 else "")
 
 
-def _volume(row: RowMapping) -> Volume:
-    states = {
-        "content": Content(row["content"]),
-        "health": Health(row["health"]),
-        "custody": Custody(row["custody"]),
-        "flags": frozenset(map(Flag, row["flags"])),
-    }
-    return Volume(**(dict(row) | states))
+def _volume(row: Sequence[Any]) -> Volume:
+    barcode, tape_set, position, content, health, custody, flags = row[:7]
+    return Volume(
+        barcode,
+        tape_set,
+        position,
+        _CONTENTS[content],
+        _HEALTHS[health],
+        _CUSTODIES[custody],
+        frozenset(map(Flag, flags)) if flags else _UNFLAGGED,
+        *row[7:],
+    )

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from restore_lib.catalog import batches, members, reporting, requests, shipments
 from restore_lib.catalog.batches import Batch
-from restore_lib.catalog.volumes import volumes
+from restore_lib.catalog.volumes import sets_of
 from restore_lib.model.shipment import EXPECTED_LINES, Direction
 from restore_lib.model.states import BatchState
 from restore_lib.model.volume import Custody, Reason, Volume, vault_of
@@ -112,8 +112,7 @@ def work_of(connection: Connection, planned: Sequence[Batch], now: datetime, obj
     """
     wanted = {barcode for batch in planned for barcode in batch.volumes}
     wanted |= {batch.barcode for batch in planned if batch.barcode is not None}
-    names = {v.tape_set for v in volumes(connection, wanted) if v.tape_set is not None}
-    known = members.members_of(connection, sorted(names))
+    known = members.members_of(connection, sets_of(connection, wanted))
     return Work(
         jobs=[Job(b.volumes, b.objects, b.size, rebuilds=b.lost) for b in planned],
         places=_places(connection, known),

@@ -14,7 +14,7 @@ from restore_lib.catalog import batches, members, plan_tables, planning, ways
 from restore_lib.catalog.batches import NewBatch
 from restore_lib.catalog.liveness import hold
 from restore_lib.catalog.planning import NOWHERE, Demand, Use
-from restore_lib.catalog.volumes import volumes
+from restore_lib.catalog.volumes import sets_of
 from restore_lib.errors import KeyUnusable
 from restore_lib.model.states import TakeRedundancy
 from restore_lib.restore.choosing import Choices, Circumstances, choose_ways
@@ -140,7 +140,7 @@ def _batches(
 
 def _planner(connection: Connection, demands: Sequence[Demand]) -> Planner:
     wanted = {barcode for demand in demands for way in demand.ways for barcode in way}
-    names = sorted({v.tape_set for v in volumes(connection, wanted) if v.tape_set is not None})
+    names = sets_of(connection, wanted)
     return Planner(members.members_of(connection, names), members.data_volumes(connection, names))
 
 

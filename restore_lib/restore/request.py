@@ -21,7 +21,7 @@ from restore_lib.catalog.batches import Batch
 from restore_lib.catalog.liveness import hold
 from restore_lib.catalog.recovery_points import RecoveryPoint
 from restore_lib.catalog.requests import Request
-from restore_lib.catalog.volumes import volumes
+from restore_lib.catalog.volumes import sets_of, volumes
 from restore_lib.errors import KeyUnusable, Refused
 from restore_lib.model.objects import display_key
 from restore_lib.model.states import (
@@ -262,12 +262,11 @@ def _source(spec: RestoreSpec, rp_id: int | None) -> dict[str, Any]:
 
 
 def _check_keys(connection: Connection, site: Site, planned: Iterable[Batch]) -> None:
-    needed = _barcodes(planned)
-    sets = {volume.tape_set for volume in volumes(connection, needed) if volume.tape_set}
+    sets = sets_of(connection, _barcodes(planned))
     if not sets:
         return
     held = {identity.recipient for identity in site.identities}
-    written_for = members.recipients_of(connection, sorted(sets))
+    written_for = members.recipients_of(connection, sets)
     for name, recipients in sorted(written_for.items()):
         if held.isdisjoint(recipients):
             raise KeyUnusable(
