@@ -8,7 +8,7 @@ they are free again; drives, trucks and repairs are processes of SimPy.
 import heapq
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 import simpy
@@ -51,7 +51,7 @@ class _Batch:
     seconds: float
     volumes: tuple[str, ...]
     rebuilds: bool
-    missing: set[str] = field(default_factory=set)
+    missing: frozenset[str] = frozenset()
     queued: bool = False
     tries: int = 0
 
@@ -108,7 +108,7 @@ class _Restore:
         self._ready: deque[_Batch] = deque()
         self._idle: list[simpy.Event] = []
         self._for_staging: deque[_Batch] = deque()
-        self._mounted: dict[str, deque[_Batch]] = {}
+        self._mounted: dict[str, list[_Batch]] = {}
         self._waiting: dict[str, list[_Batch]] = {}
         self._health: dict[str, bool] = {}
         self._gone: set[str] = set()
@@ -153,7 +153,7 @@ class _Restore:
 
     def _arrive(self, barcode: str) -> None:
         for batch in self._waiting.pop(barcode, ()):
-            batch.missing.discard(barcode)
+            batch.missing -= {barcode}
             if not batch.missing:
                 self._queue(batch)
 
@@ -166,7 +166,7 @@ class _Restore:
 
     def _await(self, batch: _Batch) -> None:
         batch.queued = False
-        batch.missing = {barcode for barcode in batch.volumes if barcode not in self._road.here}
+        batch.missing = frozenset(batch.volumes) - self._road.here
         for barcode in batch.missing:
             self._waiting.setdefault(barcode, []).append(batch)
         if not batch.missing:
@@ -280,13 +280,13 @@ class _Restore:
         if barcode in self._mounted:
             self._mounted[barcode].append(batch)
             return False
-        self._mounted[barcode] = deque()
+        self._mounted[barcode] = []
         return True
 
     def _release(self, batch: _Batch) -> list[_Batch]:
         """Give back what a batch had claimed, and return those that waited for it."""
         if len(batch.volumes) == 1:
-            return list(self._mounted.pop(batch.volumes[0]))
+            return self._mounted.pop(batch.volumes[0])
         waiting: list[_Batch] = []
         if self._staging is not None and batch.volumes:
             self._staging += batch.job.size
@@ -322,7 +322,7 @@ class _Restore:
 
     def _lose(self, batch: _Batch) -> None:
         """End a batch for good, also where it is still listed as waiting."""
-        batch.missing.clear()
+        batch.missing = frozenset()
         batch.queued = True
         self._end(lost=True)
 
