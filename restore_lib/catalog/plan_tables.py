@@ -69,6 +69,17 @@ ways = _table(
 )
 _is_copy = ways.c.own == 0
 Index("ix_plan_ways", ways.c.item_id, sqlite_where=_is_copy, postgresql_where=_is_copy)
+contents = _table(
+    "plan_contents",
+    Column("sha256", Digest),
+    Column("own_id", BigInteger, nullable=False),
+    Column("item_id", BigInteger, nullable=False),
+    Column("version_id", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+)
+"""What is looked for as copies, in the order of its content."""
+
 copies = _table(
     "plan_copies",
     Column("item_id", BigInteger, nullable=False),

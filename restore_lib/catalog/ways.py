@@ -9,8 +9,8 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    FromClause,
     Select,
-    Subquery,
     and_,
     case,
     delete,
@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from restore_lib.catalog.plan_tables import analyze, copies, wanted, ways
+from restore_lib.catalog.plan_tables import analyze, contents, copies, wanted, ways
 from restore_lib.catalog.tables import (
     extent_in_tape_file,
     extents,
@@ -101,15 +101,15 @@ def _never_backed_up(connection: Connection) -> None:
 def _find_copies(connection: Connection) -> None:
     """Note the other versions with the same content, in its order: so each page is read once.
 
-    Where a copy was to be read so far, the object's own version is always one of the others. Outer
-    joins alone keep SQLite, which counts no rows, from beginning at the largest table.
+    SQLite forgets the order of a subquery, and has it from a table. Where a copy was to be read so
+    far, the object's own version is always one of the others.
     """
     columns = ["item_id", "version_id", "tries", "error"]
     own = select(
         wanted.c.id, wanted.c.version_id, wanted.c.attempts, func.coalesce(wanted.c.error_code, "")
     ).where(_IS_PENDING, wanted.c.source_id != wanted.c.version_id)
     connection.execute(insert(copies).from_select(columns, own))
-    asked = (
+    sought = (
         select(
             wanted.c.sha256,
             wanted.c.version_id.label("own_id"),
@@ -120,15 +120,18 @@ def _find_copies(connection: Connection) -> None:
         )
         .where(_IS_PENDING, wanted.c.version_id.is_not(None))
         .order_by(wanted.c.sha256)
-        .subquery("asked")
     )
-    same = _same_content(asked)
-    other = versions.alias("other")
+    asked: FromClause
     if connection.dialect.name == "postgresql":
-        found = same.lateral("same")
+        asked = sought.subquery("asked")
+        found = _same_content(asked).lateral("same")
         joined, copy_id = asked.outerjoin(found, true()), found.c.id
     else:
-        joined, copy_id = asked.outerjoin(other, other.c.id.in_(same)), other.c.id
+        connection.execute(insert(contents).from_select(sought.selected_columns.keys(), sought))
+        asked, other = contents.alias("asked"), versions.alias("other")
+        same = other.c.id.in_(_same_content(asked))
+        joined = asked.join(other, and_(other.c.sha256 == asked.c.sha256, same))
+        copy_id = other.c.id
     query = (
         select(asked.c.item_id, copy_id, asked.c.tries, asked.c.error)
         .select_from(joined)
@@ -180,7 +183,7 @@ def _ways_over_copies(connection: Connection) -> None:
     connection.execute(insert(ways).from_select(_COLUMNS, query))
 
 
-def _same_content(asked: Subquery) -> Select[Any]:
+def _same_content(asked: FromClause) -> Select[Any]:
     one = versions.alias("one")
     return (
         select(one.c.id)
