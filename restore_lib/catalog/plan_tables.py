@@ -32,6 +32,10 @@ _POSTGRESQL = (
     # A plan is too short to be compiled.
     "jit = off",
 )
+# In KiB: what a plan needs, so that a page is written once and not each time that it is filled
+# further, and what SQLite takes without being told.
+_SQLITE = ("temp.cache_size = -131072", "main.cache_size = -65536")
+_SQLITE_AFTER = ("temp.cache_size = -2000", "main.cache_size = -2000")
 _temporary = MetaData()
 
 
@@ -120,12 +124,14 @@ parts = _table(
 @contextmanager
 def planning(connection: Connection) -> Iterator[None]:
     """Have the tables of a plan until the end, which an error leaves to the transaction's."""
-    if connection.dialect.name == "postgresql":
-        for setting in _POSTGRESQL:
-            connection.execute(text(f"SET LOCAL {setting}"))
+    sqlite = connection.dialect.name == "sqlite"
+    for setting in _SQLITE if sqlite else _POSTGRESQL:
+        connection.execute(text(f"PRAGMA {setting}" if sqlite else f"SET LOCAL {setting}"))
     _temporary.create_all(connection, checkfirst=False)
     yield
     _temporary.drop_all(connection, checkfirst=False)
+    for setting in _SQLITE_AFTER if sqlite else ():
+        connection.execute(text(f"PRAGMA {setting}"))
 
 
 def index_routes(connection: Connection) -> None:
