@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -45,7 +46,7 @@ def _table(name: str, *items: SchemaItem) -> Table:
 
 wanted = _table(
     "plan_wanted",
-    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("id", Id, Identity(cache=10_000), nullable=False),
     Column("request_id", BigInteger, nullable=False),
     Column("key", LargeBinary, nullable=False),
     Column("version_id", BigInteger),
@@ -56,6 +57,7 @@ wanted = _table(
     Column("sha256", Digest),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("error_code", String(32)),
+    PrimaryKeyConstraint("id").ddl_if(dialect="sqlite"),
 )
 """The items to be planned, with the columns that new items have."""
 
@@ -132,6 +134,12 @@ def planning(connection: Connection) -> Iterator[None]:
     _temporary.drop_all(connection, checkfirst=False)
     for setting in _SQLITE_AFTER if sqlite else ():
         connection.execute(text(f"PRAGMA {setting}"))
+
+
+def index_wanted(connection: Connection) -> None:
+    """Let the wanted be found by their ids, once all are there: SQLite keeps them by these."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("ALTER TABLE plan_wanted ADD PRIMARY KEY (id)"))
 
 
 def index_routes(connection: Connection) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from restore_lib.catalog.plan_tables import analyze, contents, copies, wanted, ways
+from restore_lib.catalog.plan_tables import analyze, contents, copies, index_wanted, wanted, ways
 from restore_lib.catalog.tables import (
     extent_in_tape_file,
     extents,
@@ -48,6 +48,7 @@ _COLUMNS = ["item_id", "version_id", "own", "volumes", "choices", "size", "place
 
 def find_ways(connection: Connection) -> None:
     """Collect the ways back of all that is wanted and pending."""
+    index_wanted(connection)
     analyze(connection, wanted)
     _own_ways(connection)
     _never_backed_up(connection)
