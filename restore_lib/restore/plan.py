@@ -72,6 +72,7 @@ class Planner:
         """``volumes`` are all members of the sets in question, ``k`` their data volumes by set."""
         self.volumes = {volume.barcode: volume for volume in volumes}
         self.k = k
+        self._usable: dict[str, list[str]] = {}
         self._members: dict[str, list[Volume]] = {}
         for volume in self.volumes.values():
             self._members.setdefault(volume.tape_set or "", []).append(volume)
@@ -160,6 +161,13 @@ class Planner:
         self, tape_set: str, gone: Collection[str] = (), near: Collection[str] = ()
     ) -> list[str]:
         """Return the readable volumes of a set but for those ``gone``, the best ones first."""
+        if not gone and not near:
+            if tape_set not in self._usable:
+                self._usable[tape_set] = self._ranked(tape_set, gone, near)
+            return list(self._usable[tape_set])
+        return self._ranked(tape_set, gone, near)
+
+    def _ranked(self, tape_set: str, gone: Collection[str], near: Collection[str]) -> list[str]:
         return [
             row[-1]
             for row in sorted(
