@@ -8,10 +8,14 @@ from restore_lib.restore.plant import Plant
 from restore_lib.restore.simulate import Outcome, Setting, simulate
 from restore_lib.restore.spans import Stage
 from restore_lib.restore.work import Work
+from restore_lib.workers import Workers
 
 RUNS = 100
 JOBS = 3000
 """As many jobs are simulated one by one; more are put together, see ``Work.condensed``."""
+
+_MUCH = 1000
+"""For as many jobs it pays to begin a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +57,45 @@ class Forecast:
         return asdict(self)
 
 
+class Runs:
+    """Simulations of one restore, to be had in parts: also from a process of their own."""
+
+    def __init__(self, work: Work, plant: Plant) -> None:
+        """Raise Refused as ``Setting`` does."""
+        self._setting = Setting(work.condensed(JOBS), plant)
+
+    def outcomes(self, seeds: range) -> list[Outcome]:
+        """Return how the runs of these seeds went, in their order."""
+        return [simulate(self._setting, seed) for seed in seeds]
+
+
 def estimate(work: Work, plant: Plant, *, runs: int = RUNS, seed: int = 0) -> Forecast:
     """Return the forecast of a restore; the same seed gives the same one.
 
     Raises Refused as ``Setting`` does.
     """
-    setting = Setting(work.condensed(JOBS), plant)
-    outcomes = [simulate(setting, seed * runs + run) for run in range(runs)]
+    return _forecast(Runs(work, plant).outcomes(range(seed * runs, (seed + 1) * runs)))
+
+
+def estimate_by_two(work: Work, plant: Plant) -> Forecast:
+    """Return what ``estimate`` does; of much work, another process simulates one half.
+
+    Raises RetryLater where that process dies.
+    """
+    if len(work.jobs) < _MUCH:
+        return estimate(work, plant)
+    own = Runs(work, plant)
+    with Workers(1, Runs, work, plant) as other:
+        rest = other.submit("outcomes", range(RUNS // 2, RUNS))
+        return _forecast(own.outcomes(range(RUNS // 2)) + rest.result())
+
+
+def _forecast(outcomes: Sequence[Outcome]) -> Forecast:
     return Forecast(
         Quantiles.of([outcome.seconds for outcome in outcomes]),
         {str(stage): _stage(outcomes, stage) for stage in Stage},
         Quantiles.of([outcome.crowding for outcome in outcomes]).p50,
-        runs,
+        len(outcomes),
     )
 
 
