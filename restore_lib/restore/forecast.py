@@ -1,8 +1,9 @@
 """How long a restore takes: P50 and P95 of the end and of each stage, from many simulated ones."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from restore_lib.restore.plant import Plant
 from restore_lib.restore.simulate import Outcome, Setting, simulate
@@ -14,8 +15,8 @@ RUNS = 100
 JOBS = 3000
 """As many jobs are simulated one by one; more are put together, see ``Work.condensed``."""
 
-_MUCH = 1000
-"""For as many jobs it pays to begin a process."""
+_MANY = 50_000
+"""For a plan of as many objects it pays to begin a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,43 @@ class Forecast:
         return asdict(self)
 
 
-class Runs:
-    """Simulations of one restore, to be had in parts: also from a process of their own."""
+class Simulator:
+    """Simulates restores, also in a process of its own."""
 
-    def __init__(self, work: Work, plant: Plant) -> None:
-        """Raise Refused as ``Setting`` does."""
-        self._setting = Setting(work.condensed(JOBS), plant)
+    def outcomes(self, work: Work, plant: Plant, seeds: range) -> list[Outcome]:
+        """Return how the runs of these seeds went; raises Refused as ``Setting`` does."""
+        setting = Setting(work.condensed(JOBS), plant)
+        return [simulate(setting, seed) for seed in seeds]
 
-    def outcomes(self, seeds: range) -> list[Outcome]:
-        """Return how the runs of these seeds went, in their order."""
-        return [simulate(self._setting, seed) for seed in seeds]
+
+class Forecaster:
+    """Makes forecasts beside other work; a context manager, whose end ends what is under way.
+
+    For many objects, a process of its own simulates one half of the runs. It is begun at once, so
+    that it is ready by the time that there is something to simulate.
+    """
+
+    def __init__(self, objects: int) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
+        self._other = Workers(1, Simulator) if objects >= _MANY else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._other is not None:
+            self._other.__exit__()
+        self._thread.shutdown()
+
+    def begin(self, work: Work, plant: Plant) -> Future[Forecast]:
+        """Begin what ``estimate`` does; also raises RetryLater where the process has died."""
+        return self._thread.submit(self._estimate, work, plant)
+
+    def _estimate(self, work: Work, plant: Plant) -> Forecast:
+        if self._other is None:
+            return estimate(work, plant)
+        rest = self._other.submit("outcomes", work, plant, range(RUNS // 2, RUNS))
+        return _forecast(Simulator().outcomes(work, plant, range(RUNS // 2)) + rest.result())
 
 
 def estimate(work: Work, plant: Plant, *, runs: int = RUNS, seed: int = 0) -> Forecast:
@@ -74,20 +102,7 @@ def estimate(work: Work, plant: Plant, *, runs: int = RUNS, seed: int = 0) -> Fo
 
     Raises Refused as ``Setting`` does.
     """
-    return _forecast(Runs(work, plant).outcomes(range(seed * runs, (seed + 1) * runs)))
-
-
-def estimate_by_two(work: Work, plant: Plant) -> Forecast:
-    """Return what ``estimate`` does; of much work, another process simulates one half.
-
-    Raises RetryLater where that process dies.
-    """
-    if len(work.jobs) < _MUCH:
-        return estimate(work, plant)
-    own = Runs(work, plant)
-    with Workers(1, Runs, work, plant) as other:
-        rest = other.submit("outcomes", range(RUNS // 2, RUNS))
-        return _forecast(own.outcomes(range(RUNS // 2)) + rest.result())
+    return _forecast(Simulator().outcomes(work, plant, range(seed * runs, (seed + 1) * runs)))
 
 
 def _forecast(outcomes: Sequence[Outcome]) -> Forecast:

@@ -1,8 +1,7 @@
 """The forecast of one request of a site: before anything moves, and again while it runs."""
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from typing import Any
 
@@ -14,7 +13,7 @@ from restore_lib.catalog.volumes import sets_of
 from restore_lib.model.shipment import EXPECTED_LINES, Direction
 from restore_lib.model.states import BatchState
 from restore_lib.model.volume import Custody, Reason, Volume, vault_of
-from restore_lib.restore.forecast import Forecast, estimate, estimate_by_two
+from restore_lib.restore.forecast import Forecast, Forecaster, estimate
 from restore_lib.restore.history import crowding, experienced
 from restore_lib.restore.learn import learned, seen_in
 from restore_lib.restore.plan import readable
@@ -29,12 +28,11 @@ _COMING = frozenset({Custody.VAULTRETRIEVE, Custody.COURIERRETRIEVE})
 
 
 def forecast_plan(
-    site: Site, connection: Connection, planned: Sequence[Batch], asked: int, beside: Executor
-) -> Future[dict[str, Any]]:
-    """Begin the forecast of planned batches for ``asked`` objects, as a plan keeps it.
+    site: Site, connection: Connection, planned: Sequence[Batch], asked: int, beside: Forecaster
+) -> Callable[[], dict[str, Any]]:
+    """Begin the forecast of planned batches for ``asked`` objects; return what gives its result.
 
-    The simulations are run by ``beside``, and of many jobs also by another process; all that they
-    need is read before this returns.
+    That is as a plan keeps it. All that it needs is read before this returns.
     Durations are in seconds: ``seconds`` until half, ``p95_seconds`` until 95 of 100 such restores
     have ended. Each of ``stages`` has for how long it goes on, by the same names, and when it has
     ended, as ``ends`` and ``p95_ends``. ``learned_from`` are the earlier requests that it builds
@@ -42,7 +40,8 @@ def forecast_plan(
     """
     work = work_of(connection, planned, site.clock.now(), asked)
     plant, earlier = experienced(connection, plant_of(site, work))
-    return beside.submit(lambda: _plain(estimate_by_two(work, plant)) | {"learned_from": earlier})
+    forecast = beside.begin(work, plant)
+    return lambda: _plain(forecast.result()) | {"learned_from": earlier}
 
 
 def outlook(site: Site, request_id: int) -> dict[str, Any]:

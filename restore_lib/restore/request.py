@@ -1,7 +1,6 @@
 """Select and plan: from what a person asks for to a durable plan, or to one that is only shown."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +35,7 @@ from restore_lib.model.states import (
     TakeRedundancy,
 )
 from restore_lib.model.volume import Reason, Volume
+from restore_lib.restore.forecast import Forecaster
 from restore_lib.restore.outlook import forecast_plan
 from restore_lib.restore.planning import add_items, plan_wanted
 from restore_lib.site import Site
@@ -88,14 +88,14 @@ def plan_restore(
         hold(connection)
         with plan_tables.planning(connection):
             request_id, asked = _select(connection, site, spec, actor)
-            planned = plan_wanted(connection, site, request_id, spec.take_redundancy)
-            reads = batches.batches_of(connection, request_id=request_id)
-            _check_keys(connection, site, reads)
-            with ThreadPoolExecutor(1) as beside:
+            with Forecaster(asked) as beside:
+                planned = plan_wanted(connection, site, request_id, spec.take_redundancy)
+                reads = batches.batches_of(connection, request_id=request_id)
+                _check_keys(connection, site, reads)
                 # The database makes the items, which leaves this process free to simulate.
                 forecast = forecast_plan(site, connection, reads, asked, beside)
                 add_items(connection, site, planned)
-        estimate = forecast.result()
+                estimate = forecast()
         detail = _describe(connection, request_id, reads, asked, estimate) | planned.as_dict()
         if dry_run:
             connection.rollback()

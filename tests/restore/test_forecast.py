@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from restore_lib.errors import Refused
 from restore_lib.restore import forecast
-from restore_lib.restore.forecast import Quantiles, estimate, estimate_by_two
+from restore_lib.restore.forecast import Forecaster, Quantiles, estimate
 from restore_lib.restore.plant import HOUR, VaultTimes, lto9_plant
 from restore_lib.restore.spans import Stage
 from restore_lib.restore.work import HERE, Job, Work
@@ -26,11 +26,12 @@ def test_the_same_seed_gives_the_same_forecast() -> None:
 
 
 def test_another_process_changes_nothing_in_the_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "_MUCH", 20)
+    monkeypatch.setattr(forecast, "_MANY", 20)
     plant = lto9_plant(4, vaults=VAULTS)
-    for sets in (1, 20):
-        work = sets_of(sets, "hill")
-        assert estimate_by_two(work, plant) == estimate(work, plant)
+    work = sets_of(5, "hill")
+    for objects in (1, 20):
+        with Forecaster(objects) as beside:
+            assert beside.begin(work, plant).result() == estimate(work, plant)
 
 
 def test_a_forecast_names_every_stage_and_p95_is_never_below_p50() -> None:
