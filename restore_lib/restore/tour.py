@@ -8,6 +8,8 @@ same matrix gives the same way.
 
 import random
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any
 
 Costs = Sequence[Sequence[float]]
 
@@ -54,6 +56,8 @@ class _Tour:
         self._next = _nearest(costs)
         self._previous = _nearest([list(column) for column in zip(*costs, strict=True)])
         self._at = [0] * self._size
+        self._legs = [0.0] * self._size
+        self._legs_back = [0.0] * self._size
         self._there = [0.0] * self._size
         self._back = [0.0] * self._size
         self._refresh(1, self._size)
@@ -79,29 +83,37 @@ class _Tour:
         best = self._cost()
         span = min(_REACH, self._size - 1)
         for _ in range(times):
-            before = self.way[:]
+            before = [list(each) for each in self._state()]
             first = chance.randrange(self._size - span)
             i, j, k = sorted(chance.sample(range(first, first + span + 1), 3))
             self.improve(self._swap(i, j, k))
             cost = self._cost()
             if cost > best:
-                self.way = before
-                self._refresh(1, self._size)
+                for each, kept in zip(self._state(), before, strict=True):
+                    each[:] = kept
             else:
                 best = cost
 
     def _cost(self) -> float:
         return self._there[-1] + self._costs[self.way[-1]][self.way[0]]
 
+    def _state(self) -> tuple[list[Any], ...]:
+        """Return the lists that tell of the way and follow from it."""
+        return self.way, self._at, self._legs, self._legs_back, self._there, self._back
+
     def _refresh(self, first: int, end: int) -> None:
         """Bring up to date where places are, from ``first`` to ``end``, and what it costs there."""
-        way, costs, at, there, back = self.way, self._costs, self._at, self._there, self._back
+        way, costs, at = self.way, self._costs, self._at
+        legs, legs_back = self._legs, self._legs_back
         for index in range(first, end):
             at[way[index]] = index
-        for index in range(first, self._size):
+        for index in range(first, min(end + 1, self._size)):
             here, last = way[index], way[index - 1]
-            there[index] = there[index - 1] + costs[last][here]
-            back[index] = back[index - 1] + costs[here][last]
+            legs[index] = costs[last][here]
+            legs_back[index] = costs[here][last]
+        known = first - 1
+        self._there[known:] = accumulate(legs[first:], initial=self._there[known])
+        self._back[known:] = accumulate(legs_back[first:], initial=self._back[known])
 
     def _exchange(self, here: int) -> list[int] | None:
         """Put a cheaper leg in place of the one from ``here``; return the places it touches."""
