@@ -125,15 +125,20 @@ parts = _table(
 
 @contextmanager
 def planning(connection: Connection) -> Iterator[None]:
-    """Have the tables of a plan until the end, which an error leaves to the transaction's."""
+    """Have the tables of a plan until the end, which an error leaves to the transaction's.
+
+    What SQLite is told is taken back in any case.
+    """
     sqlite = connection.dialect.name == "sqlite"
     for setting in _SQLITE if sqlite else _POSTGRESQL:
         connection.execute(text(f"PRAGMA {setting}" if sqlite else f"SET LOCAL {setting}"))
-    _temporary.create_all(connection, checkfirst=False)
-    yield
-    _temporary.drop_all(connection, checkfirst=False)
-    for setting in _SQLITE_AFTER if sqlite else ():
-        connection.execute(text(f"PRAGMA {setting}"))
+    try:
+        _temporary.create_all(connection, checkfirst=False)
+        yield
+        _temporary.drop_all(connection, checkfirst=False)
+    finally:
+        for setting in _SQLITE_AFTER if sqlite else ():
+            connection.execute(text(f"PRAGMA {setting}"))
 
 
 def index_wanted(connection: Connection) -> None:

@@ -1,7 +1,7 @@
 """Assembly: large objects that lie on several volumes, put together at their target.
 
 While a volume is mounted, all of its extents are decrypted to their places in the unfinished
-objects, so that they take neither room nor time on the staging disk.
+objects, which spares the staging disk their bytes and the time for them.
 """
 
 import contextlib
@@ -32,20 +32,25 @@ class _Begun:
 
 
 class Assembly:
-    """The unfinished objects of a batch. Killed at any instant, it leaves nothing in sight."""
+    """The unfinished objects of a batch.
+
+    Killed at any instant, it leaves nothing in sight; what the store sweeps later is bounded by
+    ``Group.draft``.
+    """
 
     def __init__(
         self, publisher: Publisher, items: Iterable[BatchItem], volumes: Collection[str]
     ) -> None:
         """Begin those of ``items`` for which no other of ``volumes`` is to stand in."""
         self._publisher = publisher
-        self._held = contextlib.ExitStack()
         self._begun: dict[int, _Begun] = {}
         self._taken: set[str] = set()
-        for item in islice((item for item in items if _is_cut(item, volumes)), _MOST):
-            if (draft := publisher.draft(item)) is not None:
-                entered = self._held.enter_context(draft)
-                self._begun[item.id] = _Begun(entered, dict(_places(item)))
+        with contextlib.ExitStack() as held:
+            for item in islice((item for item in items if _is_cut(item, volumes)), _MOST):
+                if (draft := publisher.draft(item)) is not None:
+                    entered = held.enter_context(draft)
+                    self._begun[item.id] = _Begun(entered, dict(_places(item)))
+            self._held = held.pop_all()
 
     def holds(self, item: BatchItem) -> bool:
         """Whether an object is put together here."""
@@ -96,9 +101,8 @@ class Assembly:
 
     def _on(self, barcode: str) -> Iterator[tuple[int, BatchExtent]]:
         for item_id, begun in self._begun.items():
-            for extent in begun.places:
-                if extent.barcode == barcode:
-                    yield item_id, extent
+            if begun.error is None:
+                yield from ((item_id, one) for one in begun.places if one.barcode == barcode)
 
 
 def _is_cut(item: BatchItem, volumes: Collection[str]) -> bool:

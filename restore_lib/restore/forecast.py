@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from restore_lib.errors import RetryLater
 from restore_lib.restore.plant import Plant
 from restore_lib.restore.simulate import Outcome, Setting, simulate
 from restore_lib.restore.spans import Stage
@@ -87,14 +88,19 @@ class Forecaster:
         self._thread.shutdown()
 
     def begin(self, work: Work, plant: Plant) -> Future[Forecast]:
-        """Begin what ``estimate`` does; also raises RetryLater where the process has died."""
+        """Begin what ``estimate`` does."""
         return self._thread.submit(self._estimate, work, plant)
 
     def _estimate(self, work: Work, plant: Plant) -> Forecast:
         if self._other is None:
             return estimate(work, plant)
-        rest = self._other.submit("outcomes", work, plant, range(RUNS // 2, RUNS))
-        return _forecast(Simulator().outcomes(work, plant, range(RUNS // 2)) + rest.result())
+        half, rest = range(RUNS // 2), range(RUNS // 2, RUNS)
+        beside = self._other.submit("outcomes", work, plant, rest)
+        outcomes = Simulator().outcomes(work, plant, half)
+        try:
+            return _forecast(outcomes + beside.result())
+        except RetryLater:  # the process has died, and is not needed
+            return _forecast(outcomes + Simulator().outcomes(work, plant, rest))
 
 
 def estimate(work: Work, plant: Plant, *, runs: int = RUNS, seed: int = 0) -> Forecast:

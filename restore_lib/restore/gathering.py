@@ -75,7 +75,7 @@ class Gathering:
                 self._collect(item.extents)
             else:
                 return
-        reached = item.extents[0]
+        reached: BatchExtent | None = None
 
         def read(extent: BatchExtent) -> Iterator[bytes]:
             nonlocal reached
@@ -86,7 +86,7 @@ class Gathering:
         try:
             self._publisher.add(item, read, Way.PARITY if rebuilt else Way.TAPE)
         except (MediumError, DigestMismatch) as error:
-            if reached.barcode in self._batch.volumes:
+            if reached is not None and reached.barcode in self._batch.volumes:
                 self._mounts.mark(reached.barcode, Health.SUSPECT, error.message)
             raise
 

@@ -115,9 +115,12 @@ class Publisher:
         self._keep(added)
 
     def draft(self, item: BatchItem) -> AbstractContextManager[Draft] | None:
-        """Give a place at the target for content that comes in any order, where there is one."""
+        """Give a place at the target for content that comes in any order, where there is one.
+
+        It has to be left before the publisher is.
+        """
         try:
-            return self._entered().draft(item.key)
+            return self._entered().draft(item.key, item.size or 0)
         except ObjectNameRefused:
             return None
 
@@ -158,7 +161,7 @@ class Publisher:
         try:
             refused = self._group.finish()
         except BaseException:
-            self._leave()
+            self._group = None
             raise
         for one in added:
             error = refused.get(one.item.key)

@@ -45,11 +45,13 @@ class Group(Protocol):
         """
         ...
 
-    def draft(self, key: bytes) -> AbstractContextManager[Draft] | None:
-        """Give a draft of ``key``, or None where content has to come in order.
+    def draft(self, key: bytes, size: int) -> AbstractContextManager[Draft] | None:
+        """Give a draft of ``key`` for ``size`` bytes, or None where content has to come in order.
 
-        Once all of it is there, the draft is added in place of chunks, which costs no other copy.
-        Nothing of it is visible before, nor left behind when it is left without being added.
+        Also None where the drafts of the group would take more than a quarter of the room that the
+        store has left. Once all of it is there, the draft is added in place of chunks, which costs
+        no other copy. Nothing of it is visible before, nor left behind when it is left, before the
+        group is, without being added.
         """
         ...
 

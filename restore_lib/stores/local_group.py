@@ -19,6 +19,8 @@ from restore_lib.stores.flush import can_flush_file_system, flush_file_system
 _FEW = 8
 """So many files are flushed one by one; more of them with all of their file system."""
 _NAMING_ATTEMPTS = 10
+_DRAFTS = 4
+"""Drafts may take one part of so many of the room that is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class LocalGroup:
         self._clock = clock
         self._mapped = mapped
         self._waiting: list[_Added] = []
+        self._drafted = 0
         self._together = False
         self._folder: tuple[bytes, ...] | None = None
         self._held = contextlib.ExitStack()
@@ -86,9 +89,17 @@ class LocalGroup:
             raise
         self._waiting.append(_Added(key, parts, unless, file))
 
-    def draft(self, key: bytes) -> LocalDraft:
-        """Give an unfinished file that takes content in any order."""
+    def draft(self, key: bytes, size: int) -> LocalDraft | None:
+        """Give an unfinished file that takes content in any order, if there is room for it.
+
+        What a killed process leaves so takes a part of the room, not all of it.
+        """
         paths.split_key(key, self._store)
+        with self._mapped(key):
+            disk = os.fstatvfs(self._root)
+        if self._drafted + size > disk.f_bavail * disk.f_frsize // _DRAFTS:
+            return None
+        self._drafted += size
         return LocalDraft(self._new(key), key, self._mapped)
 
     def finish(self) -> dict[bytes, ObjectNameRefused | DigestMismatch]:

@@ -26,7 +26,7 @@ class OneByOne:
         """Put the object."""
         self._store.put(key, chunks, **what)
 
-    def draft(self, key: bytes) -> None:
+    def draft(self, key: bytes, size: int) -> None:
         """Return None: content has to come in order."""
 
     def finish(self) -> dict[bytes, ObjectNameRefused | DigestMismatch]:

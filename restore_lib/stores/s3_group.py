@@ -48,7 +48,7 @@ class S3Group:
             self._wait()
         self._sent.append((key, self._pool.submit(self._store.put, key, [body], **what)))
 
-    def draft(self, key: bytes) -> None:
+    def draft(self, key: bytes, size: int) -> None:
         """Return None: content has to come in order."""
 
     def finish(self) -> dict[bytes, ObjectNameRefused | DigestMismatch]:

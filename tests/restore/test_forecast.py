@@ -1,4 +1,5 @@
 import json
+import sys
 from itertools import pairwise
 
 import pytest
@@ -32,6 +33,15 @@ def test_another_process_changes_nothing_in_the_forecast(monkeypatch: pytest.Mon
     for objects in (1, 20):
         with Forecaster(objects) as beside:
             assert beside.begin(work, plant).result() == estimate(work, plant)
+
+
+def test_a_forecast_does_without_the_process_that_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "_MANY", 1)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    plant = lto9_plant(4, vaults=VAULTS)
+    work = sets_of(3, "hill")
+    with Forecaster(1) as beside:
+        assert beside.begin(work, plant).result() == estimate(work, plant)
 
 
 def test_a_forecast_names_every_stage_and_p95_is_never_below_p50() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from restore_lib.catalog import batches, requests
 from restore_lib.catalog.batches import Batch
-from restore_lib.errors import DriveBusy, KeyUnusable, MediumError
+from restore_lib.errors import DiskFull, DriveBusy, KeyUnusable, MediumError
 from restore_lib.library.faults import Faults, write_faults
 from restore_lib.model.states import BatchKind, BatchState, ItemState, Way
 from restore_lib.model.volume import Health
@@ -193,6 +193,37 @@ def test_a_volume_in_use_is_taken_last_and_what_was_placed_stays(
     assert tries.count(first) == 3
     assert {tries.count(barcode) for barcode in batch.volumes[1:]} == {1}
     assert staged == []
+
+
+@pytest.mark.parametrize("fails", ["the second draft", "the group"])
+def test_an_error_of_the_target_leaves_nothing_there(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def full(self: LocalGroup, *_: object) -> Any:
+        raise DiskFull("no room")
+
+    begin = LocalGroup.draft
+
+    def begin_one(self: LocalGroup, key: bytes, size: int) -> LocalDraft | None:
+        monkeypatch.setattr(LocalGroup, "draft", full)
+        return begin(self, key, size)
+
+    _, [batch] = ask(site)
+    assert batch.objects == 2
+    if fails == "the group":
+        monkeypatch.setattr(LocalGroup, "finish", full)
+        monkeypatch.setattr("restore_lib.restore.publish._GROUP_BYTES", 1)
+    else:
+        monkeypatch.setattr(LocalGroup, "draft", begin_one)
+    before = open_files()
+    with pytest.raises(DiskFull):
+        run_batch(site, batch.id, ACTOR)
+    assert open_files() == before
+    assert unfinished(tmp_path) == []
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 BOUNDARIES = [

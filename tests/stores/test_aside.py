@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restore_lib.errors import DigestMismatch, DiskFull, ObjectNameRefused
+from restore_lib.stores.aside import LocalDraft
 from restore_lib.stores.local import LocalStore
 from restore_lib.stores.local_group import LocalGroup
 from tests.stores.conftest import get, keys, noise, small_disk
@@ -30,6 +31,12 @@ def unfinished(store: LocalStore) -> list[Path]:
     return list((store._root / ".tapeflow-tmp").iterdir())
 
 
+def begun(group: LocalGroup, key: bytes, size: int) -> LocalDraft:
+    draft = group.draft(key, size)
+    assert draft is not None
+    return draft
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -42,7 +49,7 @@ def test_content_comes_in_any_order(
     edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     pieces = list(pairwise(edges))
     random.Random(seed).shuffle(pieces)
-    with store.group() as group, group.draft(b"a/b") as draft:
+    with store.group() as group, begun(group, b"a/b", 300) as draft:
         for begin, end in pieces:
             draft.write(begin, data[begin:end])
         assert b"".join(draft) == data
@@ -58,7 +65,7 @@ def test_a_draft_among_many_files_outlives_those_that_are_finished(
 ) -> None:
     data = noise(20 << 20)
     half = len(data) // 2
-    with group.draft(b"large") as draft:
+    with begun(group, b"large", 20 << 20) as draft:
         draft.write(half, data[half:])
         for number in range(20):
             group.add(b"%02d" % number, [b"x"], size=1, sha256=sha256(b"x"))
@@ -84,7 +91,7 @@ def test_what_is_not_the_object_is_refused_and_removed(
         "too short": [(0, data[:4999])],
         "too long": [(4000, data[4000:] + b"?"), (0, data[:4000])],
     }
-    with group.draft(b"key") as draft:
+    with begun(group, b"key", 5000) as draft:
         for offset, piece in sent[wrong]:
             draft.write(offset, piece)
         with pytest.raises(DigestMismatch, match="key was not stored"):
@@ -100,7 +107,7 @@ def test_of_what_is_written_twice_the_last_counts(
 ) -> None:
     whole = b"abc"[:again] + b"?" + b"abc"[again + 1 :] + b"def"
     for content, is_so in ((b"abcdef", False), (whole, True)):
-        with group.draft(b"key") as draft:
+        with begun(group, b"key", 5000) as draft:
             draft.write(0, b"abc")
             draft.write(again, b"?")
             draft.write(3, b"def")
@@ -114,7 +121,7 @@ def test_of_what_is_written_twice_the_last_counts(
 
 
 def test_a_draft_is_added_once(store: LocalStore, group: LocalGroup) -> None:
-    with group.draft(b"key") as draft:
+    with begun(group, b"key", 5000) as draft:
         group.add(b"key", draft, size=0, sha256=sha256(b""))
         with pytest.raises(ValueError, match="was added"):
             draft.write(0, b"more")
@@ -124,13 +131,23 @@ def test_a_draft_is_added_once(store: LocalStore, group: LocalGroup) -> None:
 
 def test_a_name_that_can_not_be_is_refused_at_once(store: LocalStore, group: LocalGroup) -> None:
     with pytest.raises(ObjectNameRefused):
-        group.draft(b"../key")
+        group.draft(b"../key", 1)
     assert unfinished(store) == []
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path) as folder:
         store = LocalStore("disk", folder)
-        with store.group() as group, group.draft(b"key") as draft, pytest.raises(DiskFull):
+        with store.group() as group, begun(group, b"key", 5000) as draft, pytest.raises(DiskFull):
             draft.write(0, os.urandom(2 << 20))
         assert unfinished(store) == []
+
+
+def test_drafts_take_a_quarter_of_the_room_at_most(tmp_path: Path) -> None:
+    with small_disk(tmp_path, megabytes=16) as folder:
+        store = LocalStore("disk", folder)
+        with store.group() as group:
+            assert group.draft(b"too large", 5 << 20) is None
+            with begun(group, b"one", 2 << 20), begun(group, b"two", 1 << 20):
+                assert group.draft(b"one too many", 2 << 20) is None
+            assert unfinished(store) == []

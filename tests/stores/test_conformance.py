@@ -247,7 +247,7 @@ def test_a_draft_is_added_as_any_object(place: Place, store: Store) -> None:
     """Where there is none, content comes in order."""
     data = noise(300_000)
     with store.group() as group:
-        found = group.draft(b"key")
+        found = group.draft(b"key", len(data))
         assert (found is None) == (place.kind != "local")
         if found is None:
             return
