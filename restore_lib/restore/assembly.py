@@ -66,17 +66,13 @@ class Assembly:
         An object that is not what was backed up, or does not open, is not put together any more.
         """
         self._taken.add(barcode)
-
-        def read(extent: BatchExtent) -> Iterator[bytes]:
-            return reader.range(extent.stripe, extent.offset, extent.stored_size)
-
         whole = True
         for item_id, extent in sorted(self._on(barcode), key=lambda found: _lies(found[1])):
             begun = self._begun.get(item_id)
             if begun is None or begun.error is not None:
                 continue
             try:
-                self._publisher.place(begun.draft, extent, begun.places[extent], read)
+                self._publisher.place(begun.draft, extent, begun.places[extent], reader.payload)
             except MediumError as error:
                 begun.error = error
                 whole = False

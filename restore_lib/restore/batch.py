@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from restore_lib.catalog import batches, requests, waves
-from restore_lib.catalog.batches import Batch, BatchExtent, BatchItem
+from restore_lib.catalog.batches import Batch, BatchItem
 from restore_lib.catalog.requests import Outcome
 from restore_lib.config import Config
 from restore_lib.errors import (
@@ -191,12 +191,9 @@ class _BatchRun:
     def _read_all(
         self, publisher: Publisher, items: Sequence[BatchItem], reader: TapeReader
     ) -> None:
-        def read(extent: BatchExtent) -> Iterator[bytes]:
-            return reader.range(extent.stripe, extent.offset, extent.stored_size)
-
         for item in in_order(reader, items):
             try:
-                self._add(publisher, item, read, Way.TAPE)
+                self._add(publisher, item, reader.payload, Way.TAPE)
             except (MediumError, DigestMismatch) as error:
                 self._mounts.mark(self._batch.volumes[0], Health.SUSPECT, error.message)
                 self._elsewhere(item, error)

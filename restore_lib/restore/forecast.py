@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -76,16 +77,18 @@ class Forecaster:
     """
 
     def __init__(self, objects: int) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
-        self._other = Workers(1, Simulator) if objects >= _MANY else None
+        self._held = ExitStack()
+        thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
+        self._thread = self._held.enter_context(thread)
+        self._other: Workers | None = None
+        if objects >= _MANY:
+            self._other = self._held.enter_context(Workers(1, Simulator))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._other is not None:
-            self._other.__exit__()
-        self._thread.shutdown()
+        self._held.close()
 
     def begin(self, work: Work, plant: Plant) -> Future[Forecast]:
         """Begin what ``estimate`` does."""

@@ -161,11 +161,11 @@ class Planner:
         self, tape_set: str, gone: Collection[str] = (), near: Collection[str] = ()
     ) -> list[str]:
         """Return the readable volumes of a set but for those ``gone``, the best ones first."""
-        if not gone and not near:
-            if tape_set not in self._usable:
-                self._usable[tape_set] = self._ranked(tape_set, gone, near)
-            return list(self._usable[tape_set])
-        return self._ranked(tape_set, gone, near)
+        if gone or near:
+            return self._ranked(tape_set, gone, near)
+        if tape_set not in self._usable:
+            self._usable[tape_set] = self._ranked(tape_set, gone, near)
+        return list(self._usable[tape_set])
 
     def _ranked(self, tape_set: str, gone: Collection[str], near: Collection[str]) -> list[str]:
         return [

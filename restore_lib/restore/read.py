@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from restore_lib.catalog.batches import BatchItem
+from restore_lib.catalog.batches import BatchExtent, BatchItem
 from restore_lib.errors import EndOfData, MediumError
 from restore_lib.library.base import Drive, Position, Range
 from restore_lib.restore.layout import Layout
@@ -86,6 +86,10 @@ class TapeReader:
             size -= len(piece)
             skip = 0
             yield piece
+
+    def payload(self, extent: BatchExtent) -> Iterator[bytes]:
+        """Yield the stored bytes of an extent on this volume."""
+        return self.range(extent.stripe, extent.offset, extent.stored_size)
 
     def _block(self, file: int, number: int) -> bytes:
         if self._kept is not None and self._kept[:2] == (file, number):

@@ -424,6 +424,35 @@ BOUNDARIES: Sequence[tuple[Any, str]] = [
 ]
 
 
+def killed_everywhere(
+    origin: Path, boundaries: Sequence[tuple[Any, str]], batch_id: int, request_id: int
+) -> int:
+    """Kill a batch at each boundary, on a copy of a site, and run it again; return how many."""
+    whole = digests(origin / "live")
+    for step in range(1, 100):
+        root = origin.with_name(str(step))
+        shutil.copytree(origin, root)
+
+        def work(root: Path = root) -> None:
+            run_batch(open_site(root, ManualClock()), batch_id, ACTOR)
+
+        killed = killed_before(step, boundaries, work)
+        assert digests(root / "out").items() <= whole.items()
+        later = ManualClock()
+        later.advance(timedelta(hours=1))
+        again = open_site(root, later)
+        assert run_batch(again, batch_id, ACTOR).state is BatchState.DONE
+        found = items(again, request_id)
+        again.close()
+        assert {row.state for row in found.values()} == {ItemState.RESTORED}
+        assert {row.attempts for row in found.values()} == {0}
+        assert digests(root / "out") == whole
+        shutil.rmtree(root)
+        if not killed:
+            break
+    return step
+
+
 @pytest.mark.parametrize("overwrite", [Overwrite.NEVER, Overwrite.ALWAYS])
 @pytest.mark.parametrize("damage", [None, "lost"])
 def test_killed_anywhere_a_batch_restores_each_object_once(
@@ -444,26 +473,7 @@ def test_killed_anywhere_a_batch_restores_each_object_once(
             )
     request_id, [batch] = ask(site, overwrite=overwrite)
     site.close()
-    for step in range(1, 100):
-        root = tmp_path / str(step)
-        shutil.copytree(origin, root)
-
-        def work(root: Path = root) -> None:
-            run_batch(open_site(root, ManualClock()), batch.id, ACTOR)
-
-        killed = killed_before(step, BOUNDARIES, work)
-        later = ManualClock()
-        later.advance(timedelta(hours=1))
-        again = open_site(root, later)
-        assert run_batch(again, batch.id, ACTOR).state is BatchState.DONE
-        found = items(again, request_id)
-        again.close()
-        assert {row.state for row in found.values()} == {ItemState.RESTORED}
-        assert {row.attempts for row in found.values()} == {0}
-        assert digests(root / "out") == digests(origin / "live")
-        shutil.rmtree(root)
-        if not killed:
-            break
+    step = killed_everywhere(origin, BOUNDARIES, batch.id, request_id)
     assert 15 < step < 99
 
 

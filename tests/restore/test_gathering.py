@@ -1,10 +1,8 @@
 """Objects that lie on several volumes: put together at the target, or from the staging disk."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from restore_lib.catalog import batches, requests
 from restore_lib.catalog.batches import Batch
 from restore_lib.errors import DiskFull, DriveBusy, KeyUnusable, MediumError
 from restore_lib.library.faults import Faults, write_faults
-from restore_lib.model.states import BatchKind, BatchState, ItemState, Way
+from restore_lib.model.states import BatchKind, ItemState, Way
 from restore_lib.model.volume import Health
 from restore_lib.restore import assembly
 from restore_lib.restore.batch import run_batch
@@ -26,9 +24,8 @@ from restore_lib.site import Site
 from restore_lib.stores.aside import LocalDraft
 from restore_lib.stores.local_group import LocalGroup
 from restore_lib.tape.age import new_identity
-from tests.restore.test_batch import flip, health, items
+from tests.restore.test_batch import flip, health, items, killed_everywhere
 from tests.support.clock import ManualClock
-from tests.support.kills import killed_before
 from tests.support.sites import (
     ACTOR,
     back_up,
@@ -245,25 +242,5 @@ def test_killed_anywhere_it_goes_on_and_nothing_half_done_is_seen(
     back_up(site)
     request_id, [batch] = ask(site)
     site.close()
-    for step in range(1, 50):
-        root = tmp_path / str(step)
-        shutil.copytree(origin, root)
-
-        def work(root: Path = root) -> None:
-            run_batch(open_site(root, ManualClock()), batch.id, ACTOR)
-
-        killed = killed_before(step, BOUNDARIES, work)
-        whole = digests(origin / "live")
-        assert digests(root / "out").items() <= whole.items()
-        later = ManualClock()
-        later.advance(timedelta(hours=1))
-        again = open_site(root, later)
-        assert run_batch(again, batch.id, ACTOR).state is BatchState.DONE
-        found = items(again, request_id)
-        again.close()
-        assert {(row.state, row.attempts) for row in found.values()} == {(ItemState.RESTORED, 0)}
-        assert digests(root / "out") == whole
-        shutil.rmtree(root)
-        if not killed:
-            break
+    step = killed_everywhere(origin, BOUNDARIES, batch.id, request_id)
     assert 12 < step < 49
