@@ -3,11 +3,11 @@
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 from airflow.sdk.exceptions import AirflowSkipException
 
+from tapeflow_airflow.operators import RestoreBatch
 from tapeflow_airflow.policies import TASK_DEFAULTS
 from tapeflow_airflow.runs import (
     TAPE_POOL,
     TAPE_QUEUE,
-    LoggedProgress,
     actor,
     open_site,
     run_name,
@@ -76,22 +76,6 @@ run. The run fails when `claim` or `settle` could not do their own work.
             raise AirflowSkipException(msg)
         return claimed
 
-    @task(
-        pool=TAPE_POOL,
-        priority_weight=_BATCH_WEIGHT,
-        weight_rule="tapeflow_airflow.priorities.OldestRunFirst",
-    )
-    def restore_batch(batch_id: int) -> None:
-        """Bring back the objects of one batch."""
-        from restore_lib.restore.batch import run_batch
-
-        with open_site() as site:
-            done = run_batch(site, batch_id, actor(), LoggedProgress(), runner=run_name())
-        show(
-            f"Batch {batch_id}",
-            {"state": done.state, "restored": done.restored, "others": done.others},
-        )
-
     @task(trigger_rule="none_skipped")
     def settle() -> None:
         """End the wave, and plan at once what it left."""
@@ -104,4 +88,10 @@ run. The run fails when `claim` or `settle` could not do their own work.
 
     claimed = claim()
     advance() >> claimed
-    restore_batch.expand(batch_id=claimed) >> settle()
+    restore_batch = RestoreBatch.partial(
+        task_id="restore_batch",
+        pool=TAPE_POOL,
+        priority_weight=_BATCH_WEIGHT,
+        weight_rule="tapeflow_airflow.priorities.OldestRunFirst",
+    ).expand(batch_id=claimed)
+    restore_batch >> settle()

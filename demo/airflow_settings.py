@@ -71,7 +71,11 @@ def write_settings(home: Home, *, dags: Path, plugins: Path, tuning: Tuning) -> 
         },
         "api": {"host": "127.0.0.1", "port": port, "base_url": url, "auto_refresh_interval": 2},
         "logging": {"base_log_folder": home.path / "logs", "colored_console_log": False},
-        "workers": {"min_heartbeat_interval": 1, "max_failed_heartbeats": 100},
+        "sdk": _sdk(plugins),
+        "workers": {
+            "min_heartbeat_interval": min(5, max(1, tuning.loss_timeout // 4)),
+            "max_failed_heartbeats": 100,
+        },
         "scheduler": _scheduler(tuning),
         "triggerer": {
             "job_heartbeat_sec": 2,
@@ -115,6 +119,17 @@ def _core(home: Home, dags: Path, plugins: Path, tuning: Tuning, url: str) -> di
         "simple_auth_manager_users": f"{USER}:admin",
         "simple_auth_manager_passwords_file": home.passwords,
         "min_serialized_dag_update_interval": 5,
+    }
+
+
+def _sdk(plugins: Path) -> dict[str, object]:
+    """Have our coordinator run the tasks, where it is among the plugins."""
+    if not (plugins / "tapeflow_airflow").is_dir():
+        return {}
+    classpath = "tapeflow_airflow.coordinators.PromptCoordinator"
+    return {
+        "coordinators": json.dumps({"prompt": {"classpath": classpath}}),
+        "queue_to_coordinator": json.dumps({"default": "prompt", "drives": "prompt"}),
     }
 
 

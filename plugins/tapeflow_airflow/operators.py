@@ -6,8 +6,31 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
-from tapeflow_airflow.runs import open_site
+from tapeflow_airflow.runs import LoggedProgress, actor, open_site, run_name, show
 from tapeflow_airflow.triggers import RestoresEnded, ShipmentsEnded
+
+
+class RestoreBatch(BaseOperator):
+    """Brings back the objects of one batch.
+
+    There are thousands: nothing of it is a template, whose value Airflow would have each of them
+    report. The task's log names the batch.
+    """
+
+    def __init__(self, *, batch_id: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.batch_id = batch_id
+
+    def execute(self, context: Context) -> None:
+        """Run the batch for this run; raise what the retry policy is to decide on."""
+        from restore_lib.restore.batch import run_batch
+
+        with open_site() as site:
+            done = run_batch(site, self.batch_id, actor(), LoggedProgress(), runner=run_name())
+        show(
+            f"Batch {self.batch_id}",
+            {"state": done.state, "restored": done.restored, "others": done.others},
+        )
 
 
 class WaitForEnd(BaseOperator):

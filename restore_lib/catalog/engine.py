@@ -109,9 +109,13 @@ class Catalog:
 
     def _revision(self) -> str | None:
         with self.engine.connect() as connection:
-            if not inspect(connection).has_table(_VERSION.name):
+            try:
+                return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
+            except DatabaseError:
+                connection.rollback()
+                if inspect(connection).has_table(_VERSION.name):
+                    raise
                 return None
-            return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
 
     def _name(self) -> str:
         return self.engine.url.render_as_string(hide_password=True)

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from restore_lib.restore.request import RestoreSpec, cancel_restore, plan_restore, start_restore
 from restore_lib.site import Site
-from tapeflow_airflow.operators import WaitForRestores, WaitForShipments
+from tapeflow_airflow.operators import RestoreBatch, WaitForRestores, WaitForShipments
 from tapeflow_airflow.triggers import RestoresEnded, ShipmentsEnded
 from tests.support.sites import ACTOR, back_up, make_site, write_files
 
@@ -52,3 +52,8 @@ def test_it_looks_again_when_it_is_resumed(site: Site, request_id: int) -> None:
 def test_what_has_ended_is_not_waited_for(site: Site) -> None:
     WaitForShipments(task_id="wait", ids=[], hours=1).execute(Context())
     assert WaitForShipments.trigger is ShipmentsEnded
+
+
+def test_a_batch_reports_no_templates() -> None:
+    """Airflow would write them down for each of thousands of tasks."""
+    assert tuple(RestoreBatch.template_fields) == ()
