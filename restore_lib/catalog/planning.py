@@ -35,7 +35,7 @@ from restore_lib.catalog.plan_tables import (
 )
 from restore_lib.catalog.tables import items
 from restore_lib.catalog.ways import ABSENT
-from restore_lib.model.states import ItemState
+from restore_lib.model.states import ItemState, LossClass
 
 NOWHERE = -1
 """The route of what nothing brings back."""
@@ -69,9 +69,10 @@ class Use:
     size: int
 
 
-def count_wanted(connection: Connection) -> int:
-    """Return how many objects are to be planned or named as unrestorable."""
-    return connection.execute(select(func.count()).select_from(wanted)).scalar_one()
+def count_wanted(connection: Connection) -> dict[LossClass, int]:
+    """Return how many objects of each class are to be planned or named as unrestorable."""
+    query = select(wanted.c.loss_class, func.count()).group_by(wanted.c.loss_class)
+    return {LossClass(name): count for name, count in connection.execute(query)}
 
 
 def any_pending(connection: Connection, request_id: int) -> bool:

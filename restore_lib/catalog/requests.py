@@ -313,16 +313,6 @@ def count_items(connection: Connection, request_id: int) -> dict[ItemState, int]
     return {state: found.get(state, 0) for state in ItemState}
 
 
-def count_classes(connection: Connection, request_id: int) -> dict[LossClass, int]:
-    """Return how many items of a request are of each class."""
-    query = (
-        select(items.c.loss_class, func.count())
-        .where(items.c.request_id == request_id)
-        .group_by(items.c.loss_class)
-    )
-    return {LossClass(name): count for name, count in connection.execute(query)}
-
-
 def keys_in(connection: Connection, request_id: int, state: ItemState, limit: int) -> list[bytes]:
     """Return the first names, in order, of a request's items in one state."""
     query = (

@@ -17,8 +17,8 @@ RUNS = 100
 JOBS = 3000
 """As many jobs are simulated one by one; more are put together, see ``Work.condensed``."""
 
-_MANY = 50_000
-"""For a plan of as many objects it pays to begin a process."""
+MANY = 50_000
+"""For a plan of as many objects it pays to have something done beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Forecaster:
         thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
         self._thread = self._held.enter_context(thread)
         self._other: Workers | None = None
-        if objects >= _MANY:
+        if objects >= MANY:
             self._other = self._held.enter_context(Workers(1, Simulator))
 
     def __enter__(self) -> Self:

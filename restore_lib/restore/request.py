@@ -35,9 +35,10 @@ from restore_lib.model.states import (
     TakeRedundancy,
 )
 from restore_lib.model.volume import Reason, Volume
-from restore_lib.restore.forecast import Forecaster
+from restore_lib.restore.forecast import MANY, Forecaster
 from restore_lib.restore.outlook import forecast_plan
 from restore_lib.restore.planning import add_items, plan_wanted
+from restore_lib.restore.selection_solver import load_solver
 from restore_lib.site import Site
 
 _NAMED = 1000
@@ -87,7 +88,10 @@ def plan_restore(
     with site.catalog.write() as connection:
         hold(connection)
         with plan_tables.planning(connection):
-            request_id, asked = _select(connection, site, spec, actor)
+            request_id, classes = _select(connection, site, spec, actor)
+            asked = sum(classes.values())
+            if asked >= MANY:
+                load_solver()
             with Forecaster(asked) as beside:
                 planned = plan_wanted(connection, site, request_id, spec.take_redundancy)
                 reads = batches.batches_of(connection, request_id=request_id)
@@ -96,7 +100,7 @@ def plan_restore(
                 forecast = forecast_plan(site, connection, reads, asked, beside)
                 add_items(connection, site, planned)
                 estimate = forecast()
-        detail = _describe(connection, request_id, reads, asked, estimate) | planned.as_dict()
+        detail = _describe(connection, request_id, reads, classes, estimate) | planned.as_dict()
         if dry_run:
             connection.rollback()
             return RestorePlan(None, detail)
@@ -144,8 +148,10 @@ def cancel_restore(site: Site, request_id: int, actor: str) -> Request:
         return requests.request(connection, request_id)
 
 
-def _select(connection: Connection, site: Site, spec: RestoreSpec, actor: str) -> tuple[int, int]:
-    """Create the request and collect what it wants; return its id and the number of objects."""
+def _select(
+    connection: Connection, site: Site, spec: RestoreSpec, actor: str
+) -> tuple[int, dict[LossClass, int]]:
+    """Create the request and collect what it wants; return its id and the objects of each class."""
     chosen = [spec.incident, spec.prefix, spec.keys]
     if sum(choice is not None for choice in chosen) != 1:
         raise Refused(
@@ -192,13 +198,13 @@ def _select(connection: Connection, site: Site, spec: RestoreSpec, actor: str) -
             alternates=has_alternates,
             into=plan_tables.wanted,
         )
-    asked = planning.count_wanted(connection)
-    if not asked:
+    classes = planning.count_wanted(connection)
+    if not classes:
         raise Refused(
             f"No object of {store} is meant by this request.",
             remedy="check the names; `tapeflow backup show` tells what a recovery point holds",
         )
-    return request_id, asked
+    return request_id, classes
 
 
 def _origin(connection: Connection, site: Site, spec: RestoreSpec) -> tuple[str, int | None]:
@@ -279,11 +285,11 @@ def _describe(
     connection: Connection,
     request_id: int,
     planned: Sequence[Batch],
-    asked: int,
+    classes: Mapping[LossClass, int],
     estimate: Mapping[str, Any],
 ) -> dict[str, Any]:
+    asked = sum(classes.values())
     counts = requests.count_items(connection, request_id)
-    classes = requests.count_classes(connection, request_id)
     wanted = {volume.barcode: volume for volume in volumes(connection, _barcodes(planned))}
     return {
         "counts": {

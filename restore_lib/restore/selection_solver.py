@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from threading import Thread
 from typing import Any
 
 from restore_lib.restore.ways import Prices, Way
@@ -16,6 +18,11 @@ class Solved:
     opened: frozenset[str] | None
     bound: float
     exact: bool
+
+
+def load_solver() -> None:
+    """Load the solver beside other work; ``solve`` waits until that is done."""
+    Thread(target=import_module, args=("highspy",), name="solver").start()
 
 
 def solve(

@@ -7,7 +7,7 @@ from restore_lib.catalog import batches, plan_tables, planning, requests, tables
 from restore_lib.catalog.batches import NewBatch
 from restore_lib.catalog.engine import Catalog
 from restore_lib.catalog.planning import NOWHERE, Use
-from restore_lib.model.states import BatchKind, ItemState
+from restore_lib.model.states import BatchKind, ItemState, LossClass
 from tests.support.stripes import AT
 from tests.support.worlds import Built, Cartridge, Version, World, build
 
@@ -40,7 +40,7 @@ def wanted(connection: Connection) -> Iterator[tuple[int, Built]]:
         requests.add_items_at(
             connection, request_id, "live", built.point, b"", into=plan_tables.wanted
         )
-        assert planning.count_wanted(connection)
+        assert planning.count_wanted(connection) == {LossClass.ON_TAPE: 3}
         ways.find_ways(connection)
         yield request_id, built
 

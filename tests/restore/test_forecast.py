@@ -27,7 +27,7 @@ def test_the_same_seed_gives_the_same_forecast() -> None:
 
 
 def test_another_process_changes_nothing_in_the_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "_MANY", 20)
+    monkeypatch.setattr(forecast, "MANY", 20)
     plant = lto9_plant(4, vaults=VAULTS)
     work = sets_of(5, "hill")
     for objects in (1, 20):
@@ -36,7 +36,7 @@ def test_another_process_changes_nothing_in_the_forecast(monkeypatch: pytest.Mon
 
 
 def test_a_forecast_does_without_the_process_that_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "_MANY", 1)
+    monkeypatch.setattr(forecast, "MANY", 1)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     plant = lto9_plant(4, vaults=VAULTS)
     work = sets_of(3, "hill")
