@@ -81,7 +81,12 @@ def write_settings(home: Home, *, dags: Path, plugins: Path, tuning: Tuning) -> 
             "job_heartbeat_sec": 2,
             "triggerer_health_check_threshold": min(30, tuning.loss_timeout),
         },
-        "dag_processor": {"refresh_interval": 5, "bundle_refresh_check_interval": 2},
+        "dag_processor": {
+            "refresh_interval": 5,
+            "bundle_refresh_check_interval": 2,
+            # A file that has changed is read at once, whatever this is.
+            "min_file_process_interval": 120,
+        },
         "api_auth": {},
     }
     for section, option, length in (
