@@ -13,6 +13,7 @@ way over the middle of a tape; here a locate takes at least as long as its dista
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, inf, log
+from typing import NamedTuple
 
 _LOCATE = 4.29
 _WRAP_CHANGE = 6.69
@@ -20,11 +21,11 @@ _BAND_CHANGE = 3.2
 _ZONE_CHANGE = -6.04
 _DIRECTION_CHANGE = 5.22
 _STEP_BACK = 11.32
-_PER_LPOS = 0.0006192
+PER_LPOS = 0.0006192
+"""The seconds that the tape runs for each LPOS of a locate's way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(NamedTuple):
     """What a locate's fixed part depends on when the wrap changes: direction, band and half."""
 
     forward: bool
@@ -42,8 +43,7 @@ class Track:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(NamedTuple):
     """Where a byte lies on the tape."""
 
     wrap: int
@@ -111,7 +111,7 @@ class Geometry:
 
 def distance_seconds(here: float, there: float) -> float:
     """Return how long the tape runs from one LPOS to another."""
-    return _PER_LPOS * abs(there - here)
+    return PER_LPOS * abs(there - here)
 
 
 @dataclass(frozen=True, slots=True)

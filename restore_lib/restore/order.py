@@ -7,10 +7,11 @@ wraps run in opposite directions. A cheap order takes the objects of many wraps 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
-from restore_lib.library.lto import Geometry, Track, distance_seconds
-from restore_lib.restore.tour import cheapest
+from restore_lib.library.lto import PER_LPOS, Geometry, Track
+from restore_lib.restore.tour import cheapest, cost
 
 MOST_RUNS = 1000
 _NOT_BEYOND = 10 * 10**9
@@ -37,12 +38,9 @@ def order(stretches: Sequence[Stretch], start: int, geometry: Geometry | None) -
         return by_block
     runs = _runs(stretches, by_block, geometry)
     ends = [Stretch(stretches[run[0]].start, stretches[run[-1]].end) for run in runs]
-    ordered = [index for run in cheapest(cost_matrix(ends, start, geometry)) for index in runs[run]]
-    return min(
-        ordered,
-        by_block,
-        key=lambda way: seconds([stretches[index] for index in way], start, geometry),
-    )
+    costs = cost_matrix(ends, start, geometry)
+    ways = cheapest(costs), list(range(len(runs)))
+    return [index for run in min(ways, key=partial(cost, costs)) for index in runs[run]]
 
 
 def seconds(way: Sequence[Stretch], start: int, geometry: Geometry) -> float:
@@ -60,6 +58,8 @@ def cost_matrix(stretches: Sequence[Stretch], start: int, geometry: Geometry) ->
     The last row is for ``start``, the last column for a way back there, which costs nothing.
     """
     targets = [geometry.spot(stretch.start) for stretch in stretches]
+    tracks = [there.track for there in targets]
+    positions = [PER_LPOS * there.lpos for there in targets]
     by_block = sorted(range(len(stretches)), key=lambda index: stretches[index].start)
     starts = [stretches[index].start for index in by_block]
     changes: dict[Track, list[float]] = {}
@@ -67,11 +67,12 @@ def cost_matrix(stretches: Sequence[Stretch], start: int, geometry: Geometry) ->
     for here in [*(stretch.end for stretch in stretches), start]:
         spot = geometry.spot(here)
         if spot.track not in changes:
-            changes[spot.track] = [spot.track.change_seconds(there.track) for there in targets]
-        lpos = spot.lpos
+            change_to = {track: spot.track.change_seconds(track) for track in set(tracks)}
+            changes[spot.track] = [change_to[track] for track in tracks]
+        position = PER_LPOS * spot.lpos
         row = [
-            change + distance_seconds(lpos, there.lpos)
-            for change, there in zip(changes[spot.track], targets, strict=True)
+            change + abs(there - position)
+            for change, there in zip(changes[spot.track], positions, strict=True)
         ]
         first, last = _same_wrap_or_near(geometry, spot.wrap, here)
         for index in by_block[bisect_left(starts, first) : bisect_left(starts, last)]:

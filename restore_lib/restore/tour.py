@@ -8,24 +8,27 @@ same matrix gives the same way.
 
 import random
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
-from typing import Any
+from itertools import pairwise
 
 Costs = Sequence[Sequence[float]]
+_Found = tuple[float, tuple[int, ...]]
+"""What an exchange gains, and the places whose legs it touches."""
+_Near = list[tuple[float, int]]
+"""Places and what it costs to get there, or to come from there; the nearest first."""
 
 _NEAR = 14
 _REACH = 25
-_MOST_SHAKES = 1500
+_MOST_SHAKES = 2000
 _LEAST = 1e-9
 
 
 def shortest_first(costs: Costs) -> list[int]:
     """Return the way that goes to the nearest of the places left, each time; see ``cheapest``."""
     row = costs[-1]
-    left = set(range(len(costs) - 1))
+    left = list(range(len(costs) - 1))
     way: list[int] = []
     while left:
-        here = min(left, key=lambda place: (row[place], place))
+        here = min(left, key=row.__getitem__)
         left.remove(here)
         way.append(here)
         row = costs[here]
@@ -42,8 +45,13 @@ def cheapest(costs: Costs) -> list[int]:
     tour = _Tour(costs, [places, *shortest_first(costs)])
     tour.improve(tour.way)
     if places > 2:
-        tour.shake(min(40 + places**2 // 160, _MOST_SHAKES))
+        tour.shake(min(45 + places**2 // 128, _MOST_SHAKES))
     return tour.way[1:]
+
+
+def cost(costs: Costs, way: Iterable[int]) -> float:
+    """Return what a way costs that ``cheapest`` may return."""
+    return sum(costs[here][there] for here, there in pairwise([len(costs) - 1, *way]))
 
 
 class _Tour:
@@ -52,136 +60,123 @@ class _Tour:
     def __init__(self, costs: Costs, way: list[int]) -> None:
         self.way = way
         self._costs = costs
-        self._size = len(way)
         self._next = _nearest(costs)
-        self._previous = _nearest([list(column) for column in zip(*costs, strict=True)])
-        self._at = [0] * self._size
-        self._legs = [0.0] * self._size
-        self._legs_back = [0.0] * self._size
-        self._there = [0.0] * self._size
-        self._back = [0.0] * self._size
-        self._refresh(1, self._size)
+        self._previous = _whose_nearest(self._next)
+        self._at = [0] * len(way)
+        self._after = [0] * len(way)
+        self._refresh(0, len(way))
 
-    def improve(self, places: Iterable[int]) -> None:
-        """Exchange legs that begin at ``places``, and at all that this touches, while it pays."""
-        waiting = list(places)
-        queued = bytearray(self._size)
-        for place in waiting:
-            queued[place] = 1
+    def improve(self, places: Iterable[int]) -> float:
+        """Exchange legs that begin at ``places``, and at all that this touches, while it pays.
+
+        Return what the way costs less for it.
+        """
+        saved = 0.0
+        waiting = dict.fromkeys(places)  # a stack that holds each place once
         while waiting:
-            place = waiting.pop()
-            queued[place] = 0
-            while touched := self._exchange(place):
-                fresh = [one for one in touched if not queued[one]]
-                waiting.extend(fresh)
-                for one in fresh:
-                    queued[one] = 1
+            place, _ = waiting.popitem()
+            while found := self._exchange(place):
+                gain, touched = found
+                saved += gain
+                waiting.update(dict.fromkeys(touched))
+        return saved
 
     def shake(self, times: int) -> None:
         """Swap two short runs at random, improve around them, and take back what has not paid."""
-        chance = random.Random(self._size)  # noqa: S311  the same way each time, not a secret
-        best = self._cost()
-        span = min(_REACH, self._size - 1)
+        size = len(self.way)
+        chance = random.Random(size)  # noqa: S311  the same way each time, not a secret
+        span = min(_REACH, size - 1)
         for _ in range(times):
-            before = [list(each) for each in self._state()]
-            first = chance.randrange(self._size - span)
+            before = self.way[:], self._at[:], self._after[:]
+            first = chance.randrange(size - span)
             i, j, k = sorted(chance.sample(range(first, first + span + 1), 3))
-            self.improve(self._swap(i, j, k))
-            cost = self._cost()
-            if cost > best:
-                for each, kept in zip(self._state(), before, strict=True):
-                    each[:] = kept
-            else:
-                best = cost
-
-    def _cost(self) -> float:
-        return self._there[-1] + self._costs[self.way[-1]][self.way[0]]
-
-    def _state(self) -> tuple[list[Any], ...]:
-        """Return the lists that tell of the way and follow from it."""
-        return self.way, self._at, self._legs, self._legs_back, self._there, self._back
+            gain, touched = self._swap(i, j, k)
+            if gain + self.improve(touched) < 0:
+                self.way, self._at, self._after = before
 
     def _refresh(self, first: int, end: int) -> None:
-        """Bring up to date where places are, from ``first`` to ``end``, and what it costs there."""
-        way, costs, at = self.way, self._costs, self._at
-        legs, legs_back = self._legs, self._legs_back
-        for index in range(first, end):
-            at[way[index]] = index
-        for index in range(first, min(end + 1, self._size)):
-            here, last = way[index], way[index - 1]
-            legs[index] = costs[last][here]
-            legs_back[index] = costs[here][last]
-        known = first - 1
-        self._there[known:] = accumulate(legs[first:], initial=self._there[known])
-        self._back[known:] = accumulate(legs_back[first:], initial=self._back[known])
+        """Bring up to date where the places from ``first`` to ``end`` are, and what follows."""
+        way, at, after = self.way, self._at, self._after
+        here = way[first - 1]
+        for index, there in enumerate(way[first:end], first):
+            at[there] = index
+            after[here] = there
+            here = there
+        after[here] = way[end - len(way)]
 
-    def _exchange(self, here: int) -> list[int] | None:
-        """Put a cheaper leg in place of the one from ``here``; return the places it touches."""
-        way, costs, at = self.way, self._costs, self._at
-        leg = costs[here]
-        index = at[here]
-        follower = way[(index + 1) % self._size]
-        for target in self._next[here]:
-            gain = leg[follower] - leg[target]
+    def _exchange(self, here: int) -> _Found | None:
+        """Put a cheaper leg in place of the one from ``here``, if the whole way gains by it.
+
+        Return what it gains, and the places that it touches.
+        """
+        costs, at, after = self._costs, self._at, self._after
+        index, follower = at[here], after[here]
+        leg = costs[here][follower]
+        for cost_there, there in self._next[here]:
+            gain = leg - cost_there
             if gain <= _LEAST:
                 return None
-            if at[target] > index and (touched := self._reverse(index, at[target], gain)):
-                return touched
-            if touched := self._move(index, at[target], gain):
-                return touched
+            if at[there] > index and (found := self._reverse(index, at[there], gain)):
+                return found
+            before = self.way[at[there] - 1]
+            row = costs[before]
+            most = gain + row[there] - _LEAST
+            for cost_back, end in self._previous[follower]:
+                if cost_back >= most:
+                    break
+                beyond = after[end]
+                if cost_back + row[beyond] < most + costs[end][beyond]:
+                    cut, last = at[before], at[end]
+                    if index < cut < last or cut < last < index or last < index < cut:
+                        return self._swap(*sorted((index, cut, last)))
         return None
 
-    def _reverse(self, index: int, last: int, gain: float) -> list[int] | None:
-        """Pass the places behind ``index`` up to ``last`` the other way round, if that pays."""
+    def _reverse(self, index: int, last: int, gain: float) -> _Found | None:
+        """Pass the places behind ``index`` up to ``last`` the other way round, if that pays.
+
+        It is not tried where the two new legs alone do not pay: that rarely gains.
+        """
         way, costs = self.way, self._costs
-        first, end = way[index + 1], way[last]
-        beyond = way[(last + 1) % self._size]
+        here, first, end = way[index], way[index + 1], way[last]
+        beyond = self._after[end]
         gain += costs[end][beyond] - costs[first][beyond]
-        gain += self._there[last] - self._there[index + 1]
-        gain -= self._back[last] - self._back[index + 1]
         if gain <= _LEAST:
             return None
-        touched = [way[index], first, end, beyond]
-        way[index + 1 : last + 1] = way[last:index:-1]
+        run = way[index + 1 : last + 1]
+        gain += sum(costs[a][b] - costs[b][a] for a, b in pairwise(run))
+        if gain <= _LEAST:
+            return None
+        way[index + 1 : last + 1] = reversed(run)
         self._refresh(index + 1, last + 1)
-        return touched
+        return gain, (here, first, end, beyond)
 
-    def _move(self, index: int, target: int, gain: float) -> list[int] | None:
-        """Swap the run behind ``index`` up to ``target`` with a run that follows it, if that pays.
+    def _swap(self, i: int, j: int, k: int) -> _Found:
+        """Swap the runs from behind i to j and from behind j to k, turning none round.
 
-        No run is turned round: three legs go, three others come.
+        Return what that gains, and the places it touches.
         """
-        way, costs, at, size = self.way, self._costs, self._at, self._size
-        cut = (target - 1) % size
-        before = way[cut]
-        gain += costs[before][way[target]]
-        leg = costs[before]
-        follower = way[(index + 1) % size]
-        for place in self._previous[follower]:
-            rest = gain - costs[place][follower]
-            if rest <= _LEAST:
-                return None
-            end = at[place]
-            beyond = way[(end + 1) % size]
-            if rest + costs[place][beyond] - leg[beyond] <= _LEAST:
-                continue
-            if index < cut < end or cut < end < index or end < index < cut:
-                return self._swap(*sorted((index, cut, end)))
-        return None
-
-    def _swap(self, i: int, j: int, k: int) -> list[int]:
-        """Swap the runs from behind i to j and from behind j to k; return the places touched."""
-        way = self.way
-        touched = [way[i], way[i + 1], way[j], way[j + 1], way[k], way[(k + 1) % self._size]]
+        way, costs, after = self.way, self._costs, self._after
+        a, c, e = way[i], way[j], way[k]
+        b, d, f = after[a], after[c], after[e]
         way[i + 1 : k + 1] = way[j + 1 : k + 1] + way[i + 1 : j + 1]
         self._refresh(i + 1, k + 1)
-        return touched
+        gain = costs[a][b] + costs[c][d] + costs[e][f] - costs[a][d] - costs[e][b] - costs[c][f]
+        return gain, (a, b, c, d, e, f)
 
 
-def _nearest(costs: Costs) -> list[list[int]]:
-    """Return for each place the few that are cheapest to go to, the nearest first."""
-    found: list[list[int]] = []
+def _nearest(costs: Costs) -> list[_Near]:
+    """Return for each place the few that are cheapest to go to."""
+    found: list[_Near] = []
     for place, row in enumerate(costs):
         nearest = sorted(range(len(row)), key=row.__getitem__)[: _NEAR + 1]
-        found.append([other for other in nearest if other != place][:_NEAR])
+        found.append([(row[other], other) for other in nearest if other != place][:_NEAR])
     return found
+
+
+def _whose_nearest(nearest: Sequence[_Near]) -> list[_Near]:
+    """Return for each place those that have it among the few they are near to."""
+    found: list[_Near] = [[] for _ in nearest]
+    for place, others in enumerate(nearest):
+        for cost_there, other in others:
+            found[other].append((cost_there, place))
+    return [sorted(each) for each in found]
