@@ -12,9 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO, Self
 
@@ -23,7 +23,7 @@ from restore_lib.model.progress import Progress
 
 _TELL_SECONDS = 0.1
 _GARBAGE = 50_000
-"""New objects between looks for cycles, of which this work makes few."""
+"""New objects between looks for garbage, of which large work makes little."""
 _ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 """Has glibc keep what a chunk was held in for the next one, as long as it is less than 64 MiB.
 
@@ -34,6 +34,17 @@ Else each chunk is taken from the kernel and zeroed anew, which costs as much as
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def few_collections() -> Iterator[None]:
+    """Have this process look for garbage rarely until the end; large work makes little of it."""
+    before = gc.get_threshold()
+    gc.set_threshold(_GARBAGE)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Workers:

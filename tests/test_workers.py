@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 from restore_lib.errors import DiskFull, RetryLater
 from restore_lib.model.progress import Progress
-from restore_lib.workers import Workers, cores
+from restore_lib.workers import Workers, cores, few_collections
 
 
 class Counter:
@@ -186,3 +187,15 @@ def test_a_process_that_dies_is_reported_and_none_is_left() -> None:
     with Workers(cores(), Counter, 0) as workers:
         pid = workers.submit("add", 0).result()[0]
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_garbage_is_looked_for_rarely_during_large_work_alone() -> None:
+    def fail() -> None:
+        with few_collections():
+            assert gc.get_threshold()[0] > before[0]
+            raise KeyError
+
+    before = gc.get_threshold()
+    with pytest.raises(KeyError):
+        fail()
+    assert gc.get_threshold() == before

@@ -40,6 +40,7 @@ from restore_lib.restore.outlook import forecast_plan
 from restore_lib.restore.planning import add_items, plan_wanted
 from restore_lib.restore.selection_solver import load_solver
 from restore_lib.site import Site
+from restore_lib.workers import few_collections
 
 _NAMED = 1000
 
@@ -85,7 +86,7 @@ def plan_restore(
     recovery point and when no object is asked for, KeyUnusable when this host's identities don't
     open the tapes that are needed.
     """
-    with site.catalog.write() as connection:
+    with few_collections(), site.catalog.write() as connection:
         hold(connection)
         with plan_tables.planning(connection):
             request_id, classes = _select(connection, site, spec, actor)
