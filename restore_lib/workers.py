@@ -38,7 +38,10 @@ def cores() -> int:
 
 @contextmanager
 def few_collections() -> Iterator[None]:
-    """Have this process look for garbage rarely until the end; large work makes little of it."""
+    """Have this process look for garbage rarely until the end; large work makes little of it.
+
+    To be used by one thread at a time.
+    """
     before = gc.get_threshold()
     gc.set_threshold(_GARBAGE)
     try:

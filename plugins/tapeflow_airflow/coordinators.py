@@ -35,11 +35,15 @@ class PromptSubprocess(ActivitySubprocess):
 
     def _register_pipe_readers(self, *pipes: Any, **more: Any) -> None:
         super()._register_pipe_readers(*pipes, **more)
-        ended = FileIO(os.pidfd_open(self.pid))
+        try:
+            ended = FileIO(os.pidfd_open(self.pid))
+        except OSError:  # such as a container that forbids it; Airflow's way is slower, no more
+            return
         handlers = (lambda _: False, self.selector.unregister)
         self.selector.register(ended, selectors.EVENT_READ, handlers)
 
     def _on_child_started(self, **details: Any) -> None:
+        begun = time.monotonic()
         super()._on_child_started(**details)
         # The api-server counts it as a heartbeat that the task has begun.
-        self._last_heartbeat_attempt = time.monotonic()
+        self._last_heartbeat_attempt = begun

@@ -33,6 +33,8 @@ from restore_lib.errors import (
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSION = table("alembic_version", column("version_num"))
 _DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}
+_UNDEFINED_TABLE = "42P01"
+"""What PostgreSQL says of a table that is not there."""
 _BUSY_MILLISECONDS = 120_000
 _POSTGRESQL_KEY = 2_600
 """An entry of an index has at most 2,704 bytes: a key, the name of its store and what is added."""
@@ -111,11 +113,11 @@ class Catalog:
         with self.engine.connect() as connection:
             try:
                 return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
-            except DatabaseError:
-                connection.rollback()
-                if inspect(connection).has_table(_VERSION.name):
-                    raise
-                return None
+            except DatabaseError as error:
+                unknown = getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE
+                if unknown or "no such table" in str(error.orig):
+                    return None
+                raise
 
     def _name(self) -> str:
         return self.engine.url.render_as_string(hide_password=True)

@@ -1,6 +1,7 @@
 """What is left of a selection as an integer program, solved by HiGHS."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from threading import Thread
@@ -21,8 +22,13 @@ class Solved:
 
 
 def load_solver() -> None:
-    """Load the solver beside other work; ``solve`` waits until that is done."""
-    Thread(target=import_module, args=("highspy",), name="solver").start()
+    """Load the solver beside other work; ``solve`` waits for it, and raises what went wrong."""
+    Thread(target=_load, name="solver").start()
+
+
+def _load() -> None:
+    with suppress(ImportError):
+        import_module("highspy")
 
 
 def solve(

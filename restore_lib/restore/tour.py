@@ -49,11 +49,6 @@ def cheapest(costs: Costs) -> list[int]:
     return tour.way[1:]
 
 
-def cost(costs: Costs, way: Iterable[int]) -> float:
-    """Return what a way costs that ``cheapest`` may return."""
-    return sum(costs[here][there] for here, there in pairwise([len(costs) - 1, *way]))
-
-
 class _Tour:
     """A round trip: ``way`` begins where the reads start, and its last leg leads back there."""
 

@@ -1,4 +1,5 @@
 import configparser
+import errno
 import os
 import signal
 import time
@@ -98,28 +99,34 @@ def lasting() -> None:
     time.sleep(0.7)
 
 
+@pytest.mark.parametrize(
+    ("target", "code", "states"), [(silent, 0, []), (killed, -signal.SIGKILL, ["failed"])]
+)
 def test_the_end_of_a_task_is_seen_at_once(
     run: Run,
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
+    target: Callable[[], None],
+    code: int,
+    states: list[str],
 ) -> None:
     monkeypatch.setattr(supervisor, "MIN_HEARTBEAT_INTERVAL", LONG)
-    code, seconds = run(silent)
-    assert code == 0
+    ended, seconds = run(target)
+    assert ended == code
     assert seconds < LONG / 2
+    assert server.states == states
     assert server.heartbeats == 0
 
 
-def test_so_is_that_of_a_killed_one(
-    run: Run,
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
+def test_where_it_can_not_be_told_at_once_it_is_seen_later(
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "MIN_HEARTBEAT_INTERVAL", LONG)
-    code, seconds = run(killed)
-    assert code == -signal.SIGKILL
-    assert seconds < LONG / 2
-    assert server.states == ["failed"]
+    def refused(*_: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(supervisor, "MIN_HEARTBEAT_INTERVAL", 1.0)
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    assert run(silent)[0] == 0
 
 
 def test_a_task_that_lasts_sends_heartbeats(

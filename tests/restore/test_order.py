@@ -13,13 +13,21 @@ from restore_lib.restore.tour import cheapest, shortest_first
 SMALL = Geometry(capacity=8000, wraps=8, bands=4, first_lpos=0, last_lpos=170_000, rate=6.0)
 
 
-def stretches(geometry: Geometry, longest: int, most: int = 30) -> st.SearchStrategy[list[Stretch]]:
-    start = st.integers(0, geometry.capacity - longest)
+def stretches(
+    geometry: Geometry, longest: int, most: int = 30, start: st.SearchStrategy[int] | None = None
+) -> st.SearchStrategy[list[Stretch]]:
+    start = start or st.integers(0, geometry.capacity - longest)
     one = st.builds(lambda at, size: Stretch(at, at + size), start, st.integers(0, longest))
     return st.lists(one, max_size=most)
 
 
+AT_A_WRAPS_END = st.builds(
+    lambda wrap, at: int(wrap * LTO9.wrap_bytes) + at,
+    st.integers(1, 160),
+    st.integers(-25 * 10**9, 8 * 10**9),
+)
 TAPES = st.one_of(
+    st.tuples(st.just(LTO9), stretches(LTO9, 10**9, 8, AT_A_WRAPS_END)),
     st.tuples(st.just(LTO9), stretches(LTO9, 200 * 10**9)),
     st.tuples(st.just(SMALL), stretches(SMALL, 1500)),
 )
