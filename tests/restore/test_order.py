@@ -16,18 +16,19 @@ SMALL = Geometry(capacity=8000, wraps=8, bands=4, first_lpos=0, last_lpos=170_00
 def stretches(
     geometry: Geometry, longest: int, most: int = 30, start: st.SearchStrategy[int] | None = None
 ) -> st.SearchStrategy[list[Stretch]]:
-    start = start or st.integers(0, geometry.capacity - longest)
+    if start is None:
+        start = st.integers(0, geometry.capacity - longest)
     one = st.builds(lambda at, size: Stretch(at, at + size), start, st.integers(0, longest))
     return st.lists(one, max_size=most)
 
 
-AT_A_WRAPS_END = st.builds(
-    lambda wrap, at: int(wrap * LTO9.wrap_bytes) + at,
-    st.integers(1, 160),
-    st.integers(-25 * 10**9, 8 * 10**9),
-)
+def over_the_end_of(wrap: int) -> st.SearchStrategy[list[Stretch]]:
+    end = int(wrap * LTO9.wrap_bytes)
+    return stretches(LTO9, 10**9, 8, st.integers(end - 25 * 10**9, end + 8 * 10**9))
+
+
 TAPES = st.one_of(
-    st.tuples(st.just(LTO9), stretches(LTO9, 10**9, 8, AT_A_WRAPS_END)),
+    st.tuples(st.just(LTO9), st.integers(1, 160).flatmap(over_the_end_of)),
     st.tuples(st.just(LTO9), stretches(LTO9, 200 * 10**9)),
     st.tuples(st.just(SMALL), stretches(SMALL, 1500)),
 )
