@@ -180,7 +180,9 @@ def _when_free(step: Callable[[], object]) -> None:
         try:
             step()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            # The lowest byte is the kind: busy, as while another process recovers the log.
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > until:
                 raise
             time.sleep(0.05)
         else:

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -288,3 +289,18 @@ def test_connections_that_are_all_busy_are_an_error_that_passes(catalog: Catalog
             pass
     with catalog.read():
         pass
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY])
+def test_a_catalog_whose_log_another_process_recovers_is_waited_for(code: int) -> None:
+    tries: list[int] = []
+
+    def step() -> None:
+        tries.append(code)
+        if len(tries) < 3:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = code
+            raise error
+
+    engine._when_free(step)
+    assert len(tries) == 3
