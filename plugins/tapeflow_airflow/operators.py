@@ -1,4 +1,4 @@
-"""Operators that wait without holding a worker."""
+"""Operators: one that restores a batch, and those that wait without holding a worker."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -90,7 +90,7 @@ class Geometry:
     def locate_seconds(self, here: int, there: int) -> float:
         """Return how long a locate from one byte to another takes."""
         a, b = self.spot(here), self.spot(there)
-        distance = distance_seconds(a.lpos, b.lpos)
+        distance = PER_LPOS * abs(b.lpos - a.lpos)
         if a.wrap != b.wrap:
             return a.track.change_seconds(b.track) + distance
         fixed = _LOCATE + _ZONE_CHANGE * (a.track.far_half != b.track.far_half)
@@ -107,11 +107,6 @@ class Geometry:
     def reads_through(self, here: int, there: int) -> bool:
         """Whether reading on is at least as quick as a locate."""
         return 0 <= there - here <= self.rate * self.locate_seconds(here, there)
-
-
-def distance_seconds(here: float, there: float) -> float:
-    """Return how long the tape runs from one LPOS to another."""
-    return PER_LPOS * abs(there - here)
 
 
 @dataclass(frozen=True, slots=True)
